@@ -1,0 +1,52 @@
+"""The nouns of the house. Imports numpy alone."""
+
+from mobile_vla.core.clock import NS_PER_S, Clock, ManualClock, MonotonicClock
+from mobile_vla.core.contract import ActionContract
+from mobile_vla.core.errors import (
+    CameraError,
+    CheckpointError,
+    ConfigError,
+    ContractMismatchError,
+    DatasetError,
+    InstructionError,
+    MobileVLAError,
+    SafetyLatchedError,
+)
+from mobile_vla.core.goal import Colour, Goal, Kind, Mode, Side, Target
+from mobile_vla.core.motion import AXES, ZERO_TWIST, ActionChunk, Twist
+from mobile_vla.core.observation import MAX_INSTRUCTION_CHARS, Frame, Instruction, Observation
+from mobile_vla.core.policy import Grounding, Policy, Status, Step
+
+__all__ = [
+    "AXES",
+    "MAX_INSTRUCTION_CHARS",
+    "NS_PER_S",
+    "ZERO_TWIST",
+    "ActionChunk",
+    "ActionContract",
+    "CameraError",
+    "CheckpointError",
+    "Clock",
+    "Colour",
+    "ConfigError",
+    "ContractMismatchError",
+    "DatasetError",
+    "Frame",
+    "Goal",
+    "Grounding",
+    "Instruction",
+    "InstructionError",
+    "Kind",
+    "ManualClock",
+    "MobileVLAError",
+    "Mode",
+    "MonotonicClock",
+    "Observation",
+    "Policy",
+    "SafetyLatchedError",
+    "Side",
+    "Status",
+    "Step",
+    "Target",
+    "Twist",
+]
