@@ -87,7 +87,7 @@ def test_a_faster_camera_is_thinned_to_the_rate_of_the_contract_in_spite_of_jitt
 
 def test_a_frame_on_another_clock_is_refused():
     made, _ = decider(ScriptedPolicy())
-    with pytest.raises(ContractMismatchError, match="'monotonic'.*'simulation'"):
+    with pytest.raises(ContractMismatchError, match=r"'monotonic'.*'simulation'"):
         made.consider(frame_at(0, 1, clock="monotonic"))
 
 

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -140,7 +141,7 @@ def test_from_rest_a_steady_command_is_approached_in_its_direction_without_overs
         share = float(velocity @ fitted) / size if size > 1e-12 else 0.0
         assert np.allclose(velocity, share * fitted, atol=TINY)
         shares.append(share)
-    assert all(0 <= a <= b + TINY <= 1 + 2 * TINY for a, b in zip(shares, shares[1:], strict=False))
+    assert all(0 <= a <= b + TINY <= 1 + 2 * TINY for a, b in itertools.pairwise(shares))
 
 
 @given(limits_of_any_kind, finite_twists, slow_steps)

@@ -158,7 +158,7 @@ def test_rearming_needs_rest_and_a_released_button_and_waits_for_fresh_data():
         driver.supervisor.rearm(ZERO_TWIST)
     driver.step()
     driver.supervisor.stop(Reason.POLICY_FAILED, "later")
-    with pytest.raises(SafetyLatchedError, match="the emergency stop is pressed.*still moves"):
+    with pytest.raises(SafetyLatchedError, match=r"the emergency stop is pressed.*still moves"):
         driver.supervisor.rearm(Twist(0.02, 0, 0))
     with pytest.raises(SafetyLatchedError, match="still moves"):
         driver.supervisor.rearm(Twist(0, 0, math.nan))
@@ -176,7 +176,7 @@ def test_rearming_is_refused_while_braking():
     driver = Driver()
     driver.run()
     driver.step(NOT_A_NUMBER)
-    with pytest.raises(SafetyLatchedError, match="not finite.*still braking"):
+    with pytest.raises(SafetyLatchedError, match=r"not finite.*still braking"):
         driver.supervisor.rearm(ZERO_TWIST)
 
 

@@ -269,7 +269,7 @@ class KoreanLexer:
         return min(readings, key=lambda reading: reading[:2])[2] if readings else None
 
     def _nearest_form(self, word: str) -> tuple[int, list[Piece]] | None:
-        """Slips and pieces. Of equally near forms a stop goes first, other words before names, the longer before the shorter."""
+        """Slips and pieces. Of equally near forms: words before names, a stop before other words, then the longer."""
         jamo = unicodedata.normalize("NFD", word)
         allowed = 2 if len(jamo) >= _LONG else 1
         found = process.extract(jamo, self._form_jamo, scorer=OSA.distance, score_cutoff=allowed, limit=None)

@@ -19,6 +19,7 @@ Split = Literal["train", "held_out"]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 SHIPPED: Final = Path(__file__).with_name("grammar.yaml")
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same safe subset, ten times as fast
 _Key = TypeVar("_Key", bound=StrEnum)
 
 SECTIONS: Final = ("go", "go_side", "stop", "turn", "closer", "back")
@@ -97,7 +98,7 @@ def read_grammar(path: Path | str | None = None) -> dict[Language, Vocabulary]:
     """Read and check a grammar file (the shipped one by default). Raises ConfigError that names the bad entry."""
     source = SHIPPED if path is None else Path(path)
     try:
-        raw = yaml.safe_load(source.read_text(encoding="utf-8"))
+        raw = yaml.load(source.read_text(encoding="utf-8"), _LOADER)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"the grammar {source} cannot be read: {error}") from error
     _same_keys(str(source), raw, LANGUAGES)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobile_vla.core import Colour, Goal, Kind, Mode, Side
-from mobile_vla.language import VOCABULARY_SIZE
+from mobile_vla.language import UNKNOWN, VOCABULARY_SIZE
 
 SLOT_SIZES = {"mode": len(Mode), "kind": len(Kind) + 1, "colour": len(Colour) + 1, "side": len(Side) + 1}
 """Classes of each slot; the last of kind, colour and side means that none is named."""
@@ -26,29 +26,36 @@ def goal_slots(goal: Goal) -> tuple[int, int, int, int]:
 
 
 class TextEncoder(nn.Module):
-    """(N, length) character ids -> (N, width). Dilated residual convolutions and attention pooling."""
+    """(N, length) character ids -> (N, width).
 
-    def __init__(self, width: int = 96, channels: int = 96, pools: int = 4) -> None:
+    Convolutions look at a word or two at a time, attention pools what they find, and a small network combines it: what
+    was learnt of the parts of a phrase serves in phrases never seen.
+    """
+
+    def __init__(self, width: int = 96, channels: int = 128, pools: int = 6) -> None:
         super().__init__()
         self.embed = nn.Embedding(VOCABULARY_SIZE, channels, padding_idx=0)
         self.convs = nn.ModuleList(
-            nn.Conv1d(channels, channels, 5, padding=2 * dilation, dilation=dilation) for dilation in (1, 2, 4, 8)
+            nn.Conv1d(channels, channels, 5, padding=2 * dilation, dilation=dilation) for dilation in (1, 2, 3)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in self.convs)
         self.attend = nn.Linear(channels, pools)
-        self.project = nn.Linear(channels * pools, width)
+        self.combine = nn.Sequential(nn.Dropout(0.3), nn.Linear(channels * pools, 256), nn.GELU(), nn.Dropout(0.2))
+        self.project = nn.Linear(256, width)
         self.slots = nn.ModuleDict({name: nn.Linear(width, size) for name, size in SLOT_SIZES.items()})
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Shape (N, width), about unit variance."""
+        """Shape (N, width), within -1..1. In training, one character in fifteen is lost."""
         padding = tokens == 0
+        if self.training:
+            tokens = tokens.masked_fill((torch.rand(tokens.shape) < 1 / 15) & ~padding, UNKNOWN)
         x = self.embed(tokens)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = x.masked_fill(padding[..., None], 0.0)
             x = norm(x + F.gelu(conv(x.transpose(1, 2)).transpose(1, 2)))
         weights = self.attend(x).masked_fill(padding[..., None], -1e4).softmax(dim=1)
         pooled = torch.einsum("nlc,nlp->npc", x, weights).flatten(1)
-        words: Tensor = torch.tanh(self.project(pooled))
+        words: Tensor = torch.tanh(self.project(self.combine(pooled)))
         return words
 
     def slot_loss(self, words: Tensor, slots: Tensor) -> Tensor:

@@ -56,11 +56,7 @@ class RayRenderer:
     def render(
         self, data: Any, camera_id: int, height: int, width: int, groups: tuple[int, ...], samples: int = 0
     ) -> NDArray[np.uint8]:
-        """RGB (height, width, 3), as ``GLRenderer.render``; ``samples`` above 1 takes four rays for each pixel."""
-        if samples > 1:
-            fine = self.render(data, camera_id, 2 * height, 2 * width, groups).astype(np.uint16)
-            mean = (fine[0::2, 0::2] + fine[1::2, 0::2] + fine[0::2, 1::2] + fine[1::2, 1::2] + 2) // 4
-            return mean.astype(np.uint8)
+        """RGB (height, width, 3), as ``GLRenderer.render``; one ray for each pixel, whatever ``samples`` asks for."""
         model = self._model
         fovy, eye = float(model.cam_fovy[camera_id]), data.cam_xpos[camera_id].copy()
         axes = data.cam_xmat[camera_id].reshape(3, 3)

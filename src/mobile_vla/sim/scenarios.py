@@ -22,6 +22,7 @@ from mobile_vla.sim.scene import (
     Pose,
     Scene,
 )
+from mobile_vla.sim.shapes import VARIANT_SCALES
 
 HUE_DEG: dict[Colour, float] = {
     Colour.RED: 0.0,
@@ -31,9 +32,8 @@ HUE_DEG: dict[Colour, float] = {
     Colour.BLUE: 218.0,
     Colour.PURPLE: 285.0,
 }
-VARIANT_SCALES = (0.88, 1.0, 1.14)
 N_TEXTURES = 5
-"""Floor and wall textures to choose from, each."""
+"""Floor and wall textures that scenes use, each; ``sim.textures`` has more, which no training has seen."""
 
 DISTANCES_M: dict[str, tuple[float, float]] = {"close": (2.0, 2.4), "medium": (2.4, 2.8), "far": (2.8, 3.3)}
 """From the start to the nearest object, by name."""

@@ -81,7 +81,7 @@ class Obstacle:
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """How the room looks and how the camera is mounted."""
+    """How the room looks and how the camera is mounted; a negative ``camera_pitch_rad`` looks down."""
 
     floor_texture: int
     wall_texture: int

@@ -53,7 +53,8 @@ def fit(
         for step in range(start, config.steps):
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * schedule(step, config)
-            # every step has a generator of its own, so that a resumed run draws what the first would have drawn
+            # every step has generators of its own, so that a resumed run draws what the first would have drawn
+            torch.manual_seed(seed * 1_000_003 + step)
             loss, figures = loss_function(np.random.default_rng([seed, step]))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

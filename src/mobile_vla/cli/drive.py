@@ -1,0 +1,85 @@
+"""``mobile-vla drive``: say where to go and watch the simulated robot drive there."""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from mobile_vla.cli.shared import Commands, add_json, natural, not_negative, positive, print_json
+
+DEFAULT_SEED = 1
+
+
+def add_to(commands: Commands) -> None:
+    """Describe the command."""
+    parser = commands.add_parser("drive", help="say where to go, and the robot drives there")
+    parser.add_argument("--say", required=True, metavar="TEXT", help='e.g. "pass the box on the left to the red cup"')
+    parser.add_argument("--sim", action="store_true", help="drive the simulated robot, as is the default")
+    parser.add_argument("--scene", metavar="SCENARIO", help="by default a scene that has what the words name")
+    parser.add_argument("--seed", type=natural, help="which scene")
+    parser.add_argument("--policy", type=Path, metavar="DIR", help="checkpoint folder; by default the shipped one")
+    parser.add_argument(
+        "--pace", type=not_negative, default=1.0, help="1 as fast as life (default), 0 as fast as can be"
+    )
+    parser.add_argument("--base", choices=("rollers", "planar"), default="rollers", help="how the wheels are simulated")
+    parser.add_argument("--max-seconds", type=positive, default=60.0, metavar="S", help="time limit (default 60)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where film and map go; by default out/drive-TIME")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Drive; 0 when the robot did as it was told, 1 when not."""
+    from mobile_vla.core import ActionContract, Instruction
+    from mobile_vla.language import Grammar, parse
+
+    instruction, goal = Instruction(options.say), parse(options.say, Grammar.load())
+
+    import torch
+    from rich.console import Console
+
+    from mobile_vla.monitor.show import Show, drive_and_show
+    from mobile_vla.monitor.words import goal_in_words, outcome_in_words
+    from mobile_vla.policy.weights import SHIPPED, load_policy
+    from mobile_vla.sim.choose import named_scene, scene_for
+    from mobile_vla.sim.world import World
+
+    torch.set_num_threads(1)  # so small a network is fastest so
+    policy = load_policy(options.policy or SHIPPED, ActionContract())
+    seed = DEFAULT_SEED if options.seed is None else options.seed
+    scene = named_scene(options.scene, seed) if options.scene else scene_for(goal, seed)
+    if not scene.obstacles:
+        goal = replace(goal, side=None)  # nothing stands in the way that could be passed
+    out = options.out or Path("out") / time.strftime("drive-%Y%m%d-%H%M%S")
+    out.mkdir(parents=True, exist_ok=True)
+    console = Console(quiet=options.json, highlight=False, soft_wrap=True)
+    world = World(options.base)
+    world.load(scene)
+    console.print(f"understood: {goal_in_words(goal)}")
+    console.print(f"scene: {scene.scenario}, seed {scene.seed}; drawn by {world.renderer_name}")
+    show = Show(out / "drive.mp4", out / "drive.png", options.pace, options.max_seconds)
+    outcome, verdict = drive_and_show(world, goal, instruction, policy, show, console)
+    sentence = outcome_in_words(goal, outcome, verdict, len(scene.obstacles))
+    console.print(f"{show.film}\n{show.chart}\n{sentence}")
+    if options.json:
+        print_json(
+            {
+                "success": verdict.success,
+                "sentence": sentence,
+                "understood": goal_in_words(goal),
+                "failure": None if verdict.success else verdict.failure,
+                "ending": outcome.ending,
+                "status": outcome.status,
+                "duration_s": outcome.duration_s,
+                "path_m": verdict.path_m,
+                "stop_distance_m": verdict.stop_distance_m,
+                "touched": verdict.touched,
+                "scenario": scene.scenario,
+                "seed": scene.seed,
+                "renderer": world.renderer_name,
+                "film": show.film,
+                "map": show.chart,
+            }
+        )
+    world.close()
+    return 0 if verdict.success else 1

@@ -1,0 +1,93 @@
+"""Where a report comes from: everything needed to make it again, or to know why it cannot be."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mobile_vla import __version__
+from mobile_vla.checkpoint import load
+from mobile_vla.language import Grammar
+from mobile_vla.sim.world import World
+
+_PACKAGES = ("torch", "mujoco", "numpy", "scikit-fmm", "scipy")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """``checkpoint_sha256``: of its manifest, which holds the hashes of all its files. ``git_dirty``: files differ from
+    ``git_commit``; both are None outside a checkout."""
+
+    checkpoint: str
+    checkpoint_sha256: str
+    checkpoint_origin: dict[str, Any]
+    contract: dict[str, Any]
+    suites: tuple[str, ...]
+    episodes_per_suite: int
+    first_seed: int
+    grammar_split: str
+    git_commit: str | None
+    git_dirty: bool | None
+    versions: dict[str, str]
+    machine: str
+    renderer: str
+    base: str
+    began: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def provenance(
+    checkpoint: Path, grammar: Grammar, *, first_seed: int, episodes: int, suites: Sequence[str]
+) -> Provenance:
+    """Of an evaluation that begins now. CheckpointError for a checkpoint that is missing or damaged."""
+    loaded = load(checkpoint)
+    world = World(base="rollers")
+    renderer = world.renderer_name
+    world.close()
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain")
+    return Provenance(
+        checkpoint=str(checkpoint),
+        checkpoint_sha256=hashlib.sha256((checkpoint / "manifest.json").read_bytes()).hexdigest(),
+        checkpoint_origin=dict(loaded.origin),
+        contract=loaded.contract.to_dict(),
+        suites=tuple(suites),
+        episodes_per_suite=episodes,
+        first_seed=first_seed,
+        grammar_split=grammar.split_hash,
+        git_commit=commit or None,
+        git_dirty=None if changes is None else bool(changes),
+        versions={"mobile_vla": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in _PACKAGES},
+        machine=f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} logical cores",
+        renderer=renderer,
+        base="rollers",
+        began=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown processor"

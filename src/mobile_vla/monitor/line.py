@@ -1,0 +1,61 @@
+"""The live line: what the robot does now, and what the policy says."""
+
+import math
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from mobile_vla.core import NS_PER_S
+from mobile_vla.runtime import Tick
+
+SURE = 0.5
+"""The policy sees its target when its visibility is above this."""
+
+
+def line(tick: Tick) -> str:
+    """State, command, speed, age of the frame, and the policy's belief; SI units, age in ms."""
+    twist, grounding = tick.twist, tick.grounding
+    speed = math.hypot(tick.measured.vx, tick.measured.vy)
+    parts = [
+        f"{tick.stamp_ns / NS_PER_S:5.1f} s",
+        f"{tick.state.value:8}",
+        f"vx {twist.vx:+.2f} vy {twist.vy:+.2f} wz {twist.wz:+.2f}",
+        f"speed {speed:.2f} m/s",
+        f"frame {tick.frame_age_ns / 1e6:3.0f} ms" if tick.frame_age_ns is not None else "no frame",
+    ]
+    if grounding is not None:
+        seen = grounding.visibility > SURE
+        where = f"{grounding.distance_m:.2f} m {math.degrees(grounding.bearing_rad):+3.0f}°" if seen else "out of view"
+        parts += [f"target {where}", grounding.status.value]
+    return "  ".join(parts)
+
+
+class LiveLine:
+    """Shows each tick in place on a terminal, and one line a second elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=10, transient=True) if console.is_terminal else None
+        self._next_ns = 0
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, tick: Tick) -> None:
+        """Tell of one control step."""
+        if self._live is not None:
+            self._live.update(Text(line(tick), no_wrap=True, overflow="ellipsis"))
+        elif tick.stamp_ns >= self._next_ns:
+            self._next_ns = tick.stamp_ns + NS_PER_S
+            self._console.print(Text(line(tick)), soft_wrap=True)

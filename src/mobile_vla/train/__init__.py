@@ -1,0 +1,1 @@
+"""From nothing to a policy: data, the loop, and the stages of a run."""
