@@ -21,9 +21,9 @@ from mobile_vla.policy.compact import (
 from mobile_vla.policy.preprocess import HEIGHT, WIDTH
 
 
-def observation(seed: int, stamp_ns: int, velocity: Twist = Twist(0.1, 0.0, 0.2)) -> Observation:
+def observation(seed: int, stamp_ns: int) -> Observation:
     pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    return Observation(Frame(pixels, stamp_ns, "test", "front", seed), velocity)
+    return Observation(Frame(pixels, stamp_ns, "test", "front", seed), Twist(0.1, 0.0, 0.2))
 
 
 def test_a_step_gives_a_chunk_within_the_contract_and_a_grounding(network: CompactNetwork) -> None:

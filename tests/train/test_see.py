@@ -39,7 +39,9 @@ def test_between_two_cells_each_is_wanted_by_half() -> None:
 
 def test_wanted_shares_are_shares_and_two_of_a_kind_divide_them() -> None:
     wanted, _ = pointing_targets(
-        rows((Kind.CUP, Colour.RED, 20, 30, 1.0), (Kind.CUP, Colour.BLUE, 150, 40, 0.8), (Kind.BOX, Colour.RED, 0, 95, 1))
+        rows(
+            (Kind.CUP, Colour.RED, 20, 30, 1.0), (Kind.CUP, Colour.BLUE, 150, 40, 0.8), (Kind.BOX, Colour.RED, 0, 95, 1)
+        )
     )
     torch.testing.assert_close(wanted.sum(2), torch.ones(1, len(NAMES)))
     row = wanted[0, name(Kind.CUP, None)]

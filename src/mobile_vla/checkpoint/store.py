@@ -25,7 +25,7 @@ Tensors = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a folder holds. ``policy`` names the kind of policy, ``network`` its sizes, ``origin`` what it was made from."""
+    """What a folder holds: ``policy`` names the kind, ``network`` its sizes, ``origin`` what it was made from."""
 
     policy: str
     network: Mapping[str, Any]

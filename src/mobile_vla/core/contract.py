@@ -70,7 +70,10 @@ class ActionContract:
                 f"the action contract in {source} lacks {missing or 'nothing'} and has unknown {unknown or 'nothing'}; "
                 "it was written by another version of mobile-vla"
             )
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**plain)
 
     def require_same(self, other: "ActionContract", ours: str, theirs: str) -> None:
         """ContractMismatchError naming both sides and every field in which they differ."""

@@ -2,9 +2,9 @@
 
 What this is: the very policy under test, given at reset a clean instruction of the same mode, side, language and
 phrasing split as the episode's, but for an object drawn evenly from those in the scene, the named one among them. The
-drive is then judged by the episode's own goal. So it shows how often a drive by this policy ends well when the name tells
-nothing: about one in the number of objects where the policy obeys names, more where the scenes leak the target. It is not
-a network that was trained without words; such a one could use what the scenes leak better than this can show.
+drive is then judged by the episode's own goal. So it shows what the policy's success owes to the name: about one in the
+number of objects is left where the policy obeys names, all of it where it does not listen. It is not a network that was
+trained without words, and so no measure of what the scenes themselves give away; only such a one could be.
 
 Modes without an object, and sides, are told truly: there the figure is that of the policy itself in other words, and is
 no baseline. Of a target that is absent the object drawn is one that is there.

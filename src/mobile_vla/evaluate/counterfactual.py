@@ -20,12 +20,12 @@ Pair = tuple[EpisodeResult, EpisodeResult]
 class SideResponse:
     """Left and right exchanged.
 
-    ``both_obeyed``: all obstacles were passed on the named side, in both drives. ``changed``: the sides passed were two,
-    either way round. ``undecided``: in one drive or both the obstacles were not passed, or not all on one side.
+    ``both_obeyed``: all obstacles were passed on the named side, in both drives. ``changed``: the sides passed were
+    two, either way round. ``undecided``: in one drive or both the obstacles were not passed, or not all on one side.
 
     Open loop, on the same first frames at rest, chunks followed ahead and averaged: ``lateral_opposed`` and
-    ``yaw_opposed``, to the left under "left" and to the right under "right"; ``lateral_ordered`` and ``yaw_ordered``, more
-    to the left under "left" than under "right" (a driver whose motion changed at random would reach half);
+    ``yaw_opposed``, to the left under "left" and to the right under "right"; ``lateral_ordered`` and ``yaw_ordered``,
+    more to the left under "left" than under "right" (a driver whose motion changed at random would reach half);
     ``lateral_m`` and ``yaw_rad``, how much more.
     """
 
@@ -66,9 +66,9 @@ class SideResponse:
 class ObjectResponse:
     """The name of one visible object exchanged for another's.
 
-    ``both_right``: both drives ended nearest to the object named. ``changed``: they ended nearest to two different ones.
-    ``both_right_by_exchange``: the same as ``both_right`` where the names differ in their colour alone, in their kind
-    alone, or in both. ``chance_both_right`` and ``chance_changed``: of a driver that ends at any object by lot.
+    ``both_right``: both drives ended nearest to the object named. ``changed``: they ended nearest to two different
+    ones. ``both_right_by_exchange``: the same as ``both_right`` where the names differ in their colour alone, in their
+    kind alone, or in both. ``chance_both_right`` and ``chance_changed``: of a driver that ends at any object by lot.
     """
 
     both_right: Share

@@ -1,7 +1,7 @@
 """One episode, closed loop: camera, policy, chunk queue, supervisor and base as on a robot, in the simulated world.
 
-The base is the one with real rollers, while training drives the planar one. The simulation stands still while the policy
-thinks, so that the latency of a slow machine is not in these figures.
+The base is the one with real rollers, while training drives the planar one. The simulation stands still while the
+policy thinks, so that the latency of a slow machine is not in these figures.
 """
 
 import math
@@ -50,10 +50,11 @@ class EpisodeResult:
 
     ``driver`` names who drove. ``status`` is its last word. ``target_seen``: at some frame the camera saw enough of a
     named object for the expert to know it; None where nothing named is here. ``end_object``: index in the scene of the
-    nearest of its ``object_count`` objects at the end. ``side_passed``: of all obstacles, else None. ``spl`` is None where the goal names nothing
-    that is here; its shortest path is the expert's, whose metres count more near solid things, so it never is too short
-    and the term is capped at 1. ``trajectory``: (seconds, x, y, yaw) in ``world`` at every control step and the end.
-    ``opening``: where the chunks of the first ``OPENING_FRAMES`` decisions lead, see ``chunk_leads_to``. ``error``: what the policy raised, if it did.
+    nearest of its ``object_count`` objects at the end. ``side_passed``: of all obstacles, else None. ``spl`` is None
+    where the goal names nothing that is here; its shortest path is the expert's, whose metres count more near solid
+    things, so it never is too short and the term is capped at 1. ``trajectory``: (seconds, x, y, yaw) in ``world`` at
+    every control step and the end. ``opening``: where the chunks of the first ``OPENING_FRAMES`` decisions lead, see
+    ``chunk_leads_to``. ``error``: what the policy raised, if it did.
     """
 
     planned: PlannedEpisode
@@ -126,9 +127,7 @@ def run_episode(planned: PlannedEpisode, world: World, driver: Driver, name: str
 
 def nearest_object(scene: Scene, x: float, y: float) -> int | None:
     """Index of the object whose edge is nearest to a point."""
-    return min(
-        range(len(scene.objects)), key=lambda index: object_distance(scene.objects[index], x, y), default=None
-    )
+    return min(range(len(scene.objects)), key=lambda index: object_distance(scene.objects[index], x, y), default=None)
 
 
 def chunk_leads_to(chunk: ActionChunk) -> tuple[float, float]:

@@ -47,7 +47,7 @@ class Errors:
 
 @dataclass(frozen=True, slots=True)
 class OfflineReport:
-    """``errors`` by predictor: "policy" and its baselines. ``tolerance``: what ``WITHIN`` is on each axis, in its unit."""
+    """``errors`` by predictor, "policy" and its baselines. ``tolerance``: ``WITHIN`` on each axis, in its unit."""
 
     dataset: str
     data_hash: str

@@ -14,7 +14,8 @@ _UNKNOWN_BOX = (0.0, 0.0, 0.0, 0.0)
 class OraclePolicy:
     """Asks the expert, who reads the true state of ``world`` and is told the goal; pixels and words are not looked at.
 
-    Its state is the expert's memory, copied at each step. It stands at one world as that is now, so frames must be of now.
+    Its state is the expert's memory, copied at each step. It stands at one world as that is now, so frames must be of
+    now.
     """
 
     def __init__(self, world: World, goal: Goal, contract: ActionContract | None = None) -> None:
@@ -39,4 +40,6 @@ class OraclePolicy:
             box=target.box if target else _UNKNOWN_BOX,
             status=advice.status,
         )
-        return Step(ActionChunk(advice.velocities, observation.frame.capture_ns, self.contract.rate_hz), grounding, expert)
+        return Step(
+            ActionChunk(advice.velocities, observation.frame.capture_ns, self.contract.rate_hz), grounding, expert
+        )

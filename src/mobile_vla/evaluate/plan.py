@@ -61,8 +61,8 @@ def plan_episodes(
 ) -> list[PlannedEpisode]:
     """The same ``count`` scenes of a suite every time (``count`` of each group for "all").
 
-    A scene is one episode; in "words" it is four, in "sides" and "objects" two that follow one another. ``phrasing`` does
-    not matter to "words". ConfigError for an unknown suite, and for seeds that reach into those of training.
+    A scene is one episode; in "words" it is four, in "sides" and "objects" two that follow one another. ``phrasing``
+    does not matter to "words". ConfigError for an unknown suite, and for seeds that reach into those of training.
     """
     if suite not in SUITES:
         raise ConfigError(f"unknown suite {suite!r}: choose among {', '.join(SUITES)}")

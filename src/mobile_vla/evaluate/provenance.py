@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import mobile_vla
 from mobile_vla import __version__
 from mobile_vla.checkpoint import load
 from mobile_vla.language import Grammar
@@ -21,8 +22,9 @@ _PACKAGES = ("torch", "mujoco", "numpy", "scikit-fmm", "scipy")
 
 @dataclass(frozen=True)
 class Provenance:
-    """``checkpoint_sha256``: of its manifest, which holds the hashes of all its files. ``git_dirty``: files differ from
-    ``git_commit``; both are None outside a checkout."""
+    """``checkpoint_sha256``: of its manifest, which holds the hashes of all its files. ``source_sha256``: of this
+    package as it is installed. ``git_dirty``: files differ from ``git_commit``; both are None outside a checkout.
+    """
 
     checkpoint: str
     checkpoint_sha256: str
@@ -32,6 +34,7 @@ class Provenance:
     episodes_per_suite: int
     first_seed: int
     grammar_split: str
+    source_sha256: str
     git_commit: str | None
     git_dirty: bool | None
     versions: dict[str, str]
@@ -39,6 +42,12 @@ class Provenance:
     renderer: str
     base: str
     began: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that an episode's result hangs on, beside its plan."""
+        parts = (self.checkpoint_sha256, self.source_sha256, self.renderer, self.base, *sorted(self.versions.items()))
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -64,6 +73,7 @@ def provenance(
         episodes_per_suite=episodes,
         first_seed=first_seed,
         grammar_split=grammar.split_hash,
+        source_sha256=_source_hash(),
         git_commit=commit or None,
         git_dirty=None if changes is None else bool(changes),
         versions={"mobile_vla": __version__, "python": platform.python_version()}
@@ -73,6 +83,14 @@ def provenance(
         base="rollers",
         began=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _source_hash() -> str:
+    """Over the names and contents of the package's own files, weights aside."""
+    root, digest = Path(mobile_vla.__file__).parent, hashlib.sha256()
+    for path in sorted(path for suffix in ("py", "yaml") for path in root.rglob(f"*.{suffix}")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _git(*arguments: str) -> str | None:

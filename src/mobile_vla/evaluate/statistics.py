@@ -137,7 +137,7 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean with the 95 % interval of a bootstrap over clusters, such as episodes, whose parts depend on one another."""
+    """A mean with the 95 % interval of a bootstrap over clusters, such as episodes, whose parts are alike."""
 
     value: float
     low: float

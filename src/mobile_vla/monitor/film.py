@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -10,10 +11,10 @@ import av
 import numpy as np
 from av import VideoStream
 from av.codec.codec import UnknownCodecError
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from mobile_vla.core import NS_PER_S, ConfigError, Frame, Grounding
-from mobile_vla.monitor.fonts import caption_font
+from mobile_vla.monitor.fonts import font_file
 from mobile_vla.monitor.line import SURE, line
 from mobile_vla.monitor.overhead import Overhead
 from mobile_vla.runtime import Tick
@@ -33,10 +34,10 @@ _ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
 class Film:
     """Writes an MP4 in which one second is one second of the drive. Use as a context; ``add`` once a control step."""
 
-    def __init__(self, path: Path, background: Overhead, instruction: str, rate_hz: float) -> None:
+    def __init__(self, path: Path, background: Overhead, caption: str, rate_hz: float) -> None:
         self._overhead = background.resized(VIEW_HEIGHT)
         self._background = Image.fromarray(self._overhead.pixels)
-        self._instruction = instruction
+        self._caption = caption
         self._trail: list[tuple[float, float]] = []
         self._container = av.open(str(path), "w")
         name, options = _encoder()
@@ -73,10 +74,10 @@ class Film:
             picture.paste(_view(tick.frame, tick.grounding), (0, _HEAD))
         picture.paste(self._map(pose), (_VIEW_WIDTH, _HEAD))
         draw = ImageDraw.Draw(picture)
-        for text, size, top in ((f"“{self._instruction}”", 24, 8), (line(tick), 16, _HEAD + VIEW_HEIGHT + 8)):
-            font = caption_font(text, size)
+        for text, size_px, top in ((self._caption, 24, 8), (line(tick), 16, _HEAD + VIEW_HEIGHT + 8)):
+            font = font_file(text)
             if font is not None:
-                draw.text((14, top), text, fill=_INK, font=font)
+                draw.text((14, top), text, fill=_INK, font=_truetype(font, size_px))
         return picture
 
     def _map(self, pose: Pose) -> Image.Image:
@@ -90,6 +91,11 @@ class Film:
         nose = (x + radius * math.cos(pose.yaw), y - radius * math.sin(pose.yaw))
         draw.line(((x, y), nose), fill=_PAPER, width=3)
         return above
+
+
+@cache
+def _truetype(path: Path, size_px: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(path), size_px)
 
 
 def _view(frame: Frame, grounding: Grounding | None) -> Image.Image:

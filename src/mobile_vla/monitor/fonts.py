@@ -6,7 +6,6 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.font_manager import findSystemFonts
-from PIL import ImageFont
 
 _HANGUL = re.compile("[ᄀ-ᇿ㄰-㆏가-힣]")
 _HANGUL_FONTS = re.compile(
@@ -20,12 +19,6 @@ def font_file(text: str) -> Path | None:
     if not _HANGUL.search(text):
         return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     return _hangul_font()
-
-
-def caption_font(text: str, size_px: int) -> ImageFont.FreeTypeFont | None:
-    """A font for drawing ``text`` with PIL; None as ``font_file``."""
-    path = font_file(text)
-    return None if path is None else ImageFont.truetype(str(path), size_px)
 
 
 @cache

@@ -8,8 +8,10 @@ from rich.console import Console
 from mobile_vla.core import NS_PER_S, Goal, Instruction, Policy
 from mobile_vla.monitor.chart import draw_chart
 from mobile_vla.monitor.film import Film
+from mobile_vla.monitor.fonts import font_file
 from mobile_vla.monitor.line import LiveLine
 from mobile_vla.monitor.overhead import overhead
+from mobile_vla.monitor.words import goal_in_words
 from mobile_vla.policy.preprocess import HEIGHT, WIDTH
 from mobile_vla.runtime import DriveConfig, DriveLoop, Ending, Outcome, Tick
 from mobile_vla.safety import Supervisor
@@ -34,6 +36,7 @@ def drive_and_show(
 ) -> tuple[Outcome, Verdict]:
     """Drive the loaded scene and judge it by ``goal``. A touch ends the drive; Ctrl-C leaves the film until then."""
     contract, background = policy.contract, overhead(world)
+    caption = instruction.text if font_file(instruction.text) else goal_in_words(goal)
     judge = Judge(world.scene, goal)
     trail: list[tuple[float, Pose]] = []
     clock = SimClock(world, show.pace)
@@ -52,11 +55,11 @@ def drive_and_show(
     camera.open()
     base.open()
     try:
-        with Film(show.film, background, instruction.text, contract.rate_hz) as film, LiveLine(console) as live:
+        with Film(show.film, background, caption, contract.rate_hz) as film, LiveLine(console) as live:
             outcome = loop.run_blocking(instruction)
     finally:
         base.close()
         camera.close()
     verdict = judge.verdict(outcome.status, outcome.ending is Ending.FINISHED, outcome.duration_s)
-    draw_chart(show.chart, background, world.scene, goal, trail, instruction.text)
+    draw_chart(show.chart, background, world.scene, goal, trail, caption)
     return outcome, verdict

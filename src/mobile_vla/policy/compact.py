@@ -46,9 +46,10 @@ class CompactConfig:
 class Sight(NamedTuple):
     """What the eye makes of N frames, whatever the words.
 
-    ``cells``: (N, CELLS, embedding) to be pointed at. ``boxes``: (N, CELLS, 5), each cell's offset of its object's middle
-    (columns, rows), log of its half size (columns, rows), all in cells, and log distance in metres. ``columns``:
-    (N, COLUMNS, column) features of the free way. ``ranges``: (N, COLUMNS), log metres from the base to what blocks it.
+    ``cells``: (N, CELLS, embedding) to be pointed at. ``boxes``: (N, CELLS, 5), each cell's offset of its object's
+    middle (columns, rows), log of its half size (columns, rows), all in cells, and log distance in metres.
+    ``columns``: (N, COLUMNS, column) features of the free way. ``ranges``:
+    (N, COLUMNS), log metres from the base to what blocks it.
     """
 
     cells: Tensor
@@ -151,7 +152,7 @@ class CompactNetwork(nn.Module):
         shares = logits.float().softmax(dim=1)
         cells, absent = shares[:, :-1], shares[:, -1:]
         inner = scores.float().softmax(dim=1)
-        grid = cells.unflatten(1, (ROWS, COLUMNS))
+        grid = cells.view(-1, ROWS, COLUMNS)
         found = torch.einsum("nc,nce->ne", inner, sight.cells.float())
         box = pointed_box(inner, sight.boxes.float())
         bearing = bearing_of(box[:, 0], box[:, 4])
@@ -229,7 +230,8 @@ class CompactPolicy:
     """The network behind the ``Policy`` protocol."""
 
     def __init__(self, network: CompactNetwork) -> None:
-        self.network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network
 
     @property
     def contract(self) -> ActionContract:

@@ -27,8 +27,8 @@ def save_network(folder: Path, network: CompactNetwork, origin: Mapping[str, Any
 def load_network(folder: Path, contract: ActionContract | None = None) -> CompactNetwork:
     """Read a network in evaluation mode.
 
-    CheckpointError for damage, another policy, or tensors that do not fit; ContractMismatchError when ``contract`` is given
-    and the checkpoint was made for another.
+    CheckpointError for damage, another policy, or tensors that do not fit; ContractMismatchError when ``contract`` is
+    given and the checkpoint was made for another.
     """
     checkpoint = load(folder)
     if checkpoint.policy != POLICY_NAME:

@@ -1,4 +1,4 @@
-"""What a drive achieved, judged from the true state: the one definition of success, for reports, env and tests alike."""
+"""What a drive achieved, judged from the true state: the one definition of success, for reports, env and tests."""
 
 import math
 from dataclasses import dataclass
@@ -72,6 +72,11 @@ class Judge:
     def touched(self) -> str | None:
         """The first thing that was touched."""
         return self._touched
+
+    @property
+    def turned_rad(self) -> float:
+        """How far the base has turned, left positive, full turns counted."""
+        return self._turned_rad
 
     def move(self, pose: Pose, touching: str | None) -> None:
         """The base is now at ``pose`` and touched ``touching`` on the way."""

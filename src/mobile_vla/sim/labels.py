@@ -17,7 +17,7 @@ _KINDS, _COLOURS = list(Kind), list(Colour)
 def truth_columns(
     scene: Scene, seen: Sequence[SeenObject], ranges: Any, target: int | None, image_size: tuple[int, int]
 ) -> dict[str, Any]:
-    """Columns ``objects``, ``ranges`` and ``grounding.*`` of a data set; ``image_size`` is (height, width) in pixels."""
+    """Columns ``objects``, ``ranges`` and ``grounding.*`` of a data set; ``image_size`` is (height, width)."""
     height, width = image_size
     objects = np.full((MAX_OBJECTS, OBJECT_FIELDS), -1.0, dtype=np.float32)
     for item in seen:

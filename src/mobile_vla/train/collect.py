@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mobile_vla.core import ActionContract, Goal, Instruction, Status, Twist
 from mobile_vla.data import schema
-from mobile_vla.language import Grammar
+from mobile_vla.language import Grammar, Language
 from mobile_vla.policy.preprocess import HEIGHT, WIDTH
 from mobile_vla.safety import Envelope, Limits
 from mobile_vla.sim.expert import Expert
@@ -189,7 +189,7 @@ def describe(
     scene: Scene, goal: Goal, grammar: Grammar, rng: np.random.Generator
 ) -> tuple[str, dict[str, str | int | float | bool | None]]:
     """Training words for the goal, and the extras of the episode."""
-    language = "en" if rng.random() < 0.5 else "ko"
+    language: Language = "en" if rng.random() < 0.5 else "ko"
     words = grammar.phrase(goal, rng, language, "train", typo_rate=0.17)
     return words, {
         "language": language,

@@ -18,7 +18,8 @@ class NetworkLearner:
     """The compact network over ``lanes`` robots in step; each lane has its own words, memory and odometry."""
 
     def __init__(self, network: CompactNetwork, lanes: int) -> None:
-        self._network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network
         self._words = torch.zeros(lanes, network.config.words)
         self._memory = torch.zeros(1, lanes, network.config.memory)
         self._odometry = [(0.0, 0.0, 0.0)] * lanes
