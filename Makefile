@@ -9,7 +9,6 @@ BIN = .venv/bin
 READY = .venv/.ready
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH = torch==$(shell sed -n 's/^torch==//p' constraints.txt)
-CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 export SAY
 
 .PHONY: run test check clean
@@ -29,7 +28,7 @@ check: $(READY)
 clean:
 	rm -rf .venv
 
-# torch comes first and as its CPU build: the build for GPUs is several gigabytes and nothing here needs it
+# torch comes first, as its CPU build where pip's indexes have it: the one for GPUs is several gigabytes larger
 $(READY): pyproject.toml constraints.txt
 	@if ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 		echo 'mobile-vla needs Python 3.11 or newer: install it, or name it: make PYTHON=/path/to/python3' >&2; exit 1; fi
@@ -37,7 +36,6 @@ $(READY): pyproject.toml constraints.txt
 	@if ! $(BIN)/python -c '' 2>/dev/null && ! "$(PYTHON)" -m venv --clear .venv; then \
 		echo 'cannot make .venv: Python lacks its venv module (Debian, Ubuntu: apt-get install python3-venv)' >&2; \
 		rm -rf .venv; exit 1; fi
-	@$(PIP) --no-deps '$(TORCH)+cpu' 2>/dev/null || $(PIP) --no-deps --index-url '$(CPU_INDEX)' '$(TORCH)' || \
-		$(PIP) --no-deps '$(TORCH)'
+	@$(PIP) --no-deps '$(TORCH)+cpu' 2>/dev/null || $(PIP) --no-deps '$(TORCH)'
 	@$(PIP) --constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -13,7 +13,9 @@ from mobile_vla.policy.compact import (
     ROWS,
     CompactNetwork,
     CompactPolicy,
+    Decision,
     bearing_of,
+    command,
     integrate,
     motion_features,
     pointed_box,
@@ -70,6 +72,17 @@ def test_stepping_one_by_one_equals_a_whole_sequence_as_in_training(network: Com
         memory = decision.memory
         parts.append(decision.actions)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole.actions, rtol=1e-4, atol=1e-5)
+
+
+def test_who_says_it_has_finished_stands_still(network: CompactNetwork) -> None:
+    status = torch.full((4, 1, 4), -1.0)
+    for row in range(4):
+        status[row, 0, row] = 1.0
+    decision = Decision(torch.full((4, 1, network.contract.horizon, 3), 0.5), status, torch.zeros(1, 4, 16))
+    velocities, statuses = command(decision, network.contract)
+    assert statuses == list(Status)
+    for row, said in zip(velocities, statuses, strict=True):
+        assert (row == 0.0).all() == said.is_final
 
 
 def test_words_that_do_not_fit_are_refused(network: CompactNetwork) -> None:

@@ -63,6 +63,14 @@ def test_a_success_tells_its_figures():
     assert (verdict.duration_s, verdict.end) == (3.0, AT_CUP)
 
 
+def test_of_two_objects_in_reach_it_stands_at_the_one_ahead():
+    near = thing(Kind.BALL, Colour.BLUE, AT_CUP.x, 0.4)
+    scene = replace(SCENE, objects=(SCENE.objects[0], near))
+    assert judged(GO, LEFT_WAY, AT_CUP, scene=scene).success
+    turned = replace(AT_CUP, yaw=math.pi / 2)
+    assert judged(GO, LEFT_WAY, turned, scene=scene).failure is Failure.WRONG_OBJECT
+
+
 def test_what_was_touched_first_is_named():
     judge = Judge(SCENE, GO)
     judge.move(SCENE.start, None)
@@ -130,6 +138,7 @@ def test_turning_is_counted_over_half_a_turn():
 
 def test_what_does_not_apply_is_none():
     verdict = judged(Goal(Mode.STOP), SCENE.start)
-    assert (verdict.route_obeyed, verdict.right_target, verdict.stop_distance_m, verdict.facing_error_rad) == (
-        None,
-    ) * 4
+    assert verdict.route_obeyed is None
+    assert verdict.right_target is None
+    assert verdict.stop_distance_m is None
+    assert verdict.facing_error_rad is None

@@ -1,3 +1,6 @@
+import time
+from itertools import pairwise
+
 import pytest
 
 from mobile_vla.core import NS_PER_S, Colour, Kind, Twist
@@ -47,7 +50,7 @@ class TestSimCamera(_InSimulation, CameraConformance):
             if frame is not None:
                 stamps.append(frame.capture_ns)
             self.pass_time(0.05)
-        assert {later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)} == {NS_PER_S // 5}
+        assert {later - earlier for earlier, later in pairwise(stamps)} == {NS_PER_S // 5}
 
 
 class TestSimBase(_InSimulation, BaseConformance):
@@ -83,8 +86,6 @@ def test_at_pace_one_it_plays_no_faster_than_life(world):
     clock = SimClock(world, pace=10.0)
     began_s = clock._began_s
     clock.sleep_until(NS_PER_S)
-    import time
-
     assert time.monotonic() - began_s >= 0.1
 
 

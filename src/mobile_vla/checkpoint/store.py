@@ -53,6 +53,11 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         _write(folder / name, data)
 
 
+def is_saved(folder: Path) -> bool:
+    """A save into ``folder`` was finished; says nothing of damage since."""
+    return (folder / MANIFEST).exists()
+
+
 def load(folder: Path) -> Checkpoint:
     """Read and verify ``folder``. CheckpointError says what is missing, damaged or unknown."""
     manifest = _json(folder, MANIFEST)

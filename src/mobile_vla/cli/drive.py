@@ -31,9 +31,10 @@ def add_to(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Drive; 0 when the robot did as it was told, 1 when not."""
     from mobile_vla.core import ActionContract, Instruction
-    from mobile_vla.language import Grammar, parse
+    from mobile_vla.language import Grammar, encode, parse
 
     instruction, goal = Instruction(options.say), parse(options.say, Grammar.load())
+    encode(instruction.text)  # refuses here, not under way, what is too long for the policy
 
     import torch
     from rich.console import Console

@@ -66,7 +66,7 @@ class SideResponse:
 class ObjectResponse:
     """The name of one visible object exchanged for another's.
 
-    ``both_right``: both drives ended nearest to the object named. ``changed``: they ended nearest to two different
+    ``both_right``: both drives ended at the object named. ``changed``: they ended at two different
     ones. ``both_right_by_exchange``: the same as ``both_right`` where the names differ in their colour alone, in their
     kind alone, or in both. ``chance_both_right`` and ``chance_changed``: of a driver that ends at any object by lot.
     """

@@ -27,9 +27,8 @@ from mobile_vla.policy.preprocess import HEIGHT, WIDTH
 from mobile_vla.runtime import DriveConfig, DriveLoop, Ending, Tick
 from mobile_vla.safety import Supervisor
 from mobile_vla.sim.expert import SEEN_FRACTION, Expert
-from mobile_vla.sim.geometry import object_distance
-from mobile_vla.sim.judge import Judge, Verdict
-from mobile_vla.sim.robot import SimBase, SimCamera, SimClock
+from mobile_vla.sim.judge import Judge, Verdict, object_reached
+from mobile_vla.sim.robot import LIMITS, SimBase, SimCamera, SimClock
 from mobile_vla.sim.route import RouteTracker
 from mobile_vla.sim.scenarios import draw_scene
 from mobile_vla.sim.scene import Scene
@@ -50,8 +49,8 @@ class EpisodeResult:
 
     ``driver`` names who drove. ``status`` is its last word. ``target_seen``: at some frame the camera saw enough of a
     named object for the expert to know it; None where nothing named is here. ``end_object``: index in the scene of the
-    nearest of its ``object_count`` objects at the end. ``side_passed``: of all obstacles, else None. ``spl`` is None
-    where the goal names nothing that is here; its shortest path is the expert's, whose metres count more near solid
+    object reached at the end (``sim.judge``), one of ``object_count``. ``side_passed``: of all obstacles, else None.
+    ``spl`` is None where the goal names nothing that is here; its shortest path is the expert's, whose metres count more near solid
     things, so it never is too short and the term is capped at 1. ``trajectory``: (seconds, x, y, yaw) in ``world`` at
     every control step and the end. ``opening``: where the chunks of the first ``OPENING_FRAMES`` decisions lead, see
     ``chunk_leads_to``. ``error``: what the policy raised, if it did.
@@ -95,7 +94,7 @@ def run_episode(planned: PlannedEpisode, world: World, driver: Driver, name: str
     limit_s = GO_LIMIT_S if planned.goal.mode is Mode.GO else MANOEUVRE_LIMIT_S
     watcher = _Watcher(world, clock, scene, planned)
     config = DriveConfig(time_limit_s=limit_s, identical_pixels=False)  # a rendered picture has no noise
-    loop = DriveLoop(camera, SimBase(clock, world), policy, Supervisor(), clock, config, watcher.watch)
+    loop = DriveLoop(camera, SimBase(clock, world), policy, Supervisor(LIMITS), clock, config, watcher.watch)
     watcher.touch = loop.request_stop
     camera.open()
     try:
@@ -116,18 +115,13 @@ def run_episode(planned: PlannedEpisode, world: World, driver: Driver, name: str
         shortest_path_m=shortest_m,
         spl=spl_term(verdict.success, shortest_m, verdict.path_m) if present else None,
         target_seen=watcher.seen if present else None,
-        end_object=nearest_object(scene, verdict.end.x, verdict.end.y),
+        end_object=object_reached(scene, verdict.end),
         object_count=len(scene.objects),
         side_passed=watcher.route.side,
         trajectory=tuple(watcher.trajectory),
         opening=tuple(policy.opening),
         error=None if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}",
     )
-
-
-def nearest_object(scene: Scene, x: float, y: float) -> int | None:
-    """Index of the object whose edge is nearest to a point."""
-    return min(range(len(scene.objects)), key=lambda index: object_distance(scene.objects[index], x, y), default=None)
 
 
 def chunk_leads_to(chunk: ActionChunk) -> tuple[float, float]:

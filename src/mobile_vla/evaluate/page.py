@@ -57,9 +57,10 @@ def html(report: Report, overview_png: bytes, world: World) -> str:
 def _groups(report: Report) -> list[str]:
     if not report.groups:
         return []
-    rows = [
+    rows: list[list[Any]] = [
         [group, *(Summary.of(report.of(driver, group)).success for driver in report.drivers)] for group in report.groups
     ]
+    rows.append(["together", *(Summary.of(report.of(driver)).success for driver in report.drivers)])
     parts = ["<h2>Success</h2>", _table(["", *report.drivers], rows)]
     others = [driver for driver in report.drivers if driver != "policy"]
     if "policy" in report.drivers and others:

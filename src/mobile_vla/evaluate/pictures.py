@@ -4,6 +4,7 @@ import io
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 
 from mobile_vla.evaluate.episode import EpisodeResult
 from mobile_vla.evaluate.report import Report, Summary
@@ -12,7 +13,7 @@ from mobile_vla.sim.scenarios import draw_scene
 from mobile_vla.sim.world import TOP_MARGIN_M, World
 
 COLOURS = {"policy": "#1f6fb2", "blind": "#c77c11", "expert": "#6b7680"}
-_WAY, _NAMED = "#d81b60", "#00897b"
+_WAY, _NAMED = "#d81b60", "#ffffff"
 _TOP_WIDTH = 420
 
 
@@ -34,7 +35,8 @@ def drive_picture(result: EpisodeResult, world: World) -> bytes:
     named = scene.matching(result.planned.goal.target) if result.planned.goal.target else ()
     for index in named:
         item = scene.objects[index]
-        above.plot(item.pose.x, item.pose.y, marker="o", markersize=14, markerfacecolor="none", markeredgecolor=_NAMED)
+        ring = Circle((item.pose.x, item.pose.y), item.radius_m + 0.12, fill=False, edgecolor=_NAMED, linewidth=2)
+        above.add_patch(ring)
     ahead.imshow(seen)
     for axes in (above, ahead):
         axes.set_axis_off()

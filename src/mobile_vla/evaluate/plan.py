@@ -79,9 +79,9 @@ def plan_episodes(
     scenarios = _SCENARIOS.get(suite) or GROUPS[suite]
     episodes: list[PlannedEpisode] = []
     for place in range(count):
-        # Round after round the languages swap, so that each scenario is told in both.
-        language = LANGUAGES[(place + place // len(scenarios)) % len(LANGUAGES)]
-        scene = _Place(suite, scenarios[place % len(scenarios)], first_seed + place, language, phrasing, grammar)
+        round_, turn = divmod(place, len(scenarios))
+        language = LANGUAGES[(round_ + turn) % len(LANGUAGES)]  # round after round they swap: each scenario gets both
+        scene = _Place(suite, scenarios[turn], first_seed + place, language, phrasing, grammar)
         episodes += _MAKERS.get(suite, _one)(scene)
     return episodes
 

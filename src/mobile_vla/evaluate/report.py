@@ -39,7 +39,7 @@ NOTES = {
 @dataclass(frozen=True, slots=True)
 class Summary:
     """Episodes of one driver. Each share is over the episodes that it applies to: ``side_obeyed`` where a side was
-    named; ``right_target`` (the named object is nearest at the end), ``seen`` (it was in view at some time) and ``spl``
+    named; ``right_target`` (it ended at the named object), ``seen`` (it was in view at some time) and ``spl``
     where the named object is there. Path, duration and stopping distance are of the successful ones.
     """
 
@@ -164,6 +164,7 @@ class Report:
                 group: {driver: Summary.of(self.of(driver, group)).to_dict() for driver in self.drivers}
                 for group in self.groups
             },
+            "together": {driver: Summary.of(self.of(driver)).to_dict() for driver in self.drivers},
             "scenarios": {
                 scenario: {driver: Summary.of(self.in_scenario(driver, scenario)).to_dict() for driver in self.drivers}
                 for scenario in self.scenarios
@@ -186,6 +187,8 @@ class Report:
             table.add_column(name)
         for group in self.groups:
             table.add_row(group, *(str(Summary.of(self.of(driver, group)).success) for driver in self.drivers))
+        if self.groups:
+            table.add_row("together", *(str(Summary.of(self.of(driver)).success) for driver in self.drivers))
         for way, results in self.in_words("policy").items():
             table.add_row(f"words: {way}", str(Summary.of(results).success))
         sides, objects = self.side_responses(), self.object_responses()

@@ -16,7 +16,7 @@ from mobile_vla.policy.preprocess import HEIGHT, WIDTH
 from mobile_vla.runtime import DriveConfig, DriveLoop, Ending, Outcome, Tick
 from mobile_vla.safety import Supervisor
 from mobile_vla.sim.judge import Judge, Verdict
-from mobile_vla.sim.robot import SimBase, SimCamera, SimClock
+from mobile_vla.sim.robot import LIMITS, SimBase, SimCamera, SimClock
 from mobile_vla.sim.scene import Pose
 from mobile_vla.sim.world import World
 
@@ -51,7 +51,7 @@ def drive_and_show(
         if clock.touched:
             loop.request_stop()
 
-    loop = DriveLoop(camera, base, policy, Supervisor(), clock, config, observe)
+    loop = DriveLoop(camera, base, policy, Supervisor(LIMITS), clock, config, observe)
     camera.open()
     base.open()
     try:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -205,6 +206,17 @@ def bearing_of(u: Tensor, log_distance: Tensor) -> Tensor:
     return torch.atan2(tangent * (ahead - CAMERA_FORWARD_M).clamp_min(0.05), ahead)
 
 
+def command(decision: Decision, contract: ActionContract) -> tuple[NDArray[np.float32], list[Status]]:
+    """The last step of N decisions as velocities (N, horizon, 3) in physical units, and what each says it is doing.
+
+    Who says that it has finished stands still.
+    """
+    velocities = contract.denormalise(decision.actions[:, -1].numpy())
+    statuses = [STATUSES[index] for index in decision.status[:, -1].argmax(dim=1).tolist()]
+    velocities[[status.is_final for status in statuses]] = 0.0
+    return velocities, statuses
+
+
 class CompactState(NamedTuple):
     """What passes from step to step: the encoded words, the memory, and odometry since the instruction."""
 
@@ -255,9 +267,8 @@ class CompactPolicy:
         pointed, seen = self.network.read(sight, state.words)
         motion = motion_features(torch.from_numpy(velocity.as_array())[None], torch.tensor([odometry]), self.contract)
         decision = self.network.decide(seen[:, None], state.words, motion[:, None], state.memory)
-        velocities = self.contract.denormalise(decision.actions[0, 0].numpy())
-        chunk = ActionChunk(velocities, frame.capture_ns, self.contract.rate_hz)
-        status = STATUSES[int(decision.status[0, 0].argmax())]
+        velocities, (status,) = command(decision, self.contract)
+        chunk = ActionChunk(velocities[0], frame.capture_ns, self.contract.rate_hz)
         return Step(
             chunk,
             grounding_of(pointed, sight, status),

@@ -42,10 +42,16 @@ def load_network(folder: Path, contract: ActionContract | None = None) -> Compac
         network = CompactNetwork(CompactConfig(**sizes), checkpoint.contract)
         network.load_state_dict({name: torch.from_numpy(value) for name, value in checkpoint.tensors.items()})
     except (TypeError, RuntimeError) as error:
-        raise CheckpointError(f"the weights in {folder} do not fit this version of the policy: {error}") from error
+        raise CheckpointError(
+            f"the weights in {folder} do not fit this version of the policy: {_first_line(error)}"
+        ) from error
     return network.eval()
 
 
 def load_policy(folder: Path = SHIPPED, contract: ActionContract | None = None) -> CompactPolicy:
     """The policy of a checkpoint folder, by default the one shipped; errors as ``load_network``."""
     return CompactPolicy(load_network(folder, contract))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from mobile_vla.core import ActionContract, Goal, Mode, Status, Twist
 from mobile_vla.language import Grammar, Language
-from mobile_vla.safety import Envelope, Limits, Standstill
+from mobile_vla.safety import Envelope, Standstill
 from mobile_vla.sim.judge import Failure, Judge
+from mobile_vla.sim.robot import LIMITS
 from mobile_vla.sim.scenarios import SCENARIOS, draw_scene
 from mobile_vla.sim.world import BaseChoice, RendererChoice, World
 
@@ -99,7 +100,7 @@ class MobileVLAEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.task_description = self._grammar.phrase(self.goal, self.np_random, self._language, "train")
         self._world.load(scene)
         self._judge = Judge(scene, self.goal)
-        self._envelope = Envelope(Limits())
+        self._envelope = Envelope(LIMITS)
         self._steps = self._standing = 0
         self._has_moved = self.goal.mode is Mode.STOP
         return self._observe(), self._info(None)

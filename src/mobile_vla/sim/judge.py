@@ -38,7 +38,7 @@ class Failure(StrEnum):
 class Verdict:
     """One drive, judged. Fields that do not apply to its goal are None. Metres, radians, seconds.
 
-    ``right_target``: the named object is the nearest one at the end.
+    ``right_target``: the object reached at the end (``object_reached``) is one that was named.
     """
 
     failure: Failure
@@ -55,6 +55,15 @@ class Verdict:
     def success(self) -> bool:
         """Everything as told."""
         return self.failure is Failure.NONE
+
+
+def object_reached(scene: Scene, pose: Pose) -> int | None:
+    """Index of the object at which a robot stands: of those in reach, the one most straight ahead; else the nearest."""
+    away = [object_distance(item, pose.x, pose.y) for item in scene.objects]
+    in_reach = [index for index, distance in enumerate(away) if distance <= STOP_WITHIN_M]
+    if in_reach:
+        return min(in_reach, key=lambda index: abs(object_bearing(scene.objects[index], pose)))
+    return min(range(len(away)), key=away.__getitem__, default=None)
 
 
 class Judge:
@@ -90,7 +99,7 @@ class Judge:
         """``status`` is the policy's last word; ``ended``: it finished by itself, standing, in time."""
         goal, pose = self._goal, self._pose
         target = self._nearest_named()
-        side = goal.side
+        side = goal.side if self._scene.obstacles else None  # nothing to pass, nothing to obey
         failure = Failure.TOUCHED if self._touched else Failure.NONE if ended else Failure.NOT_ENDED
         if failure is Failure.NONE:
             failure = self._shortcoming(status)
@@ -98,7 +107,7 @@ class Judge:
             failure=failure,
             touched=self._touched,
             route_obeyed=None if side is None or target is None else self._route.obeys(side),
-            right_target=None if target is None else self._nearest_object() in self._named(),
+            right_target=None if target is None else object_reached(self._scene, pose) in self._named(),
             stop_distance_m=None if target is None else object_distance(self._scene.objects[target], pose.x, pose.y),
             facing_error_rad=None if target is None else abs(object_bearing(self._scene.objects[target], pose)),
             path_m=self._path_m,
@@ -129,9 +138,9 @@ class Judge:
             return Failure.NONE if status is Status.ABSENT else Failure.MISSED_ABSENCE
         if status is Status.ABSENT:
             return Failure.SAID_ABSENT
-        if self._goal.side is not None and not self._route.obeys(self._goal.side):
+        if self._goal.side is not None and self._scene.obstacles and not self._route.obeys(self._goal.side):
             return Failure.WRONG_SIDE
-        if self._nearest_object() not in self._named():
+        if object_reached(self._scene, self._pose) not in self._named():
             return Failure.WRONG_OBJECT
         item = self._scene.objects[target]
         if object_distance(item, self._pose.x, self._pose.y) > STOP_WITHIN_M:
@@ -145,9 +154,6 @@ class Judge:
 
     def _nearest_named(self) -> int | None:
         return min(self._named(), key=self._distance, default=None)
-
-    def _nearest_object(self) -> int | None:
-        return min(range(len(self._scene.objects)), key=self._distance, default=None)
 
     def _distance(self, index: int) -> float:
         return object_distance(self._scene.objects[index], self._pose.x, self._pose.y)

@@ -231,7 +231,9 @@ def _cast(rng: np.random.Generator) -> list[tuple[Kind, Colour]]:
 
 
 def _with_cast(scene: Scene, items: list[PlacedObject]) -> Scene:
-    if len(items) < 4:
+    """All four of the crossing found a place, whichever of the others did."""
+    kinds, colours = [item.kind for item in items], [item.colour for item in items]
+    if sum(kinds.count(item.kind) == colours.count(item.colour) == 2 for item in items) < 4:
         raise SceneRejected
     return replace(scene, objects=tuple(items))
 

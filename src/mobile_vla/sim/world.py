@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_vla.core import NS_PER_S, Twist
+from mobile_vla.core import NS_PER_S, ConfigError, Twist
 from mobile_vla.sim.base import Base, PlanarBase, slipped
 from mobile_vla.sim.camera import FrontCamera, SeenObject
 from mobile_vla.sim.gl import GLRenderer, egl_problem, mujoco
@@ -217,19 +217,27 @@ class World:
         return None
 
 
+def renderer_name(renderer: RendererChoice = "auto") -> str:
+    """What would draw the frames on this machine."""
+    world = World(renderer=renderer)
+    name = world.renderer_name
+    world.close()
+    return name
+
+
 _BASES: dict[str, Callable[[], Base]] = {"planar": PlanarBase, "rollers": RollerBase}
 
 
 def _make_renderer(choice: RendererChoice, model: Any) -> GLRenderer | RayRenderer:
-    """The argument decides, then the environment, then what works; RuntimeError when EGL is demanded but absent."""
+    """The argument decides, then the environment, then what works; ConfigError when EGL is demanded but absent."""
     wanted = os.environ.get(RENDERER_VARIABLE, "auto") if choice == "auto" else choice
     if wanted not in ("auto", "egl", "rays"):
-        raise ValueError(f"the renderer must be auto, egl or rays, got {wanted!r}; see {RENDERER_VARIABLE}")
+        raise ConfigError(f"the renderer must be auto, egl or rays, got {wanted!r}; see {RENDERER_VARIABLE}")
     if wanted == "rays":
         return RayRenderer(model)
     problem = egl_problem()
     if problem is None:
         return GLRenderer(model)
     if wanted == "egl":
-        raise RuntimeError(f"{problem}; or draw without it: {RENDERER_VARIABLE}=rays")
+        raise ConfigError(f"{problem}; or draw without it: {RENDERER_VARIABLE}=rays")
     return RayRenderer(model)

@@ -16,10 +16,11 @@ from mobile_vla.core import ActionContract, Goal, Instruction, Status, Twist
 from mobile_vla.data import schema
 from mobile_vla.language import Grammar, Language
 from mobile_vla.policy.preprocess import HEIGHT, WIDTH
-from mobile_vla.safety import Envelope, Limits
+from mobile_vla.safety import Envelope
 from mobile_vla.sim.expert import Expert
 from mobile_vla.sim.geometry import clearance, wrap_angle
 from mobile_vla.sim.labels import RANGE_COLUMNS, truth_columns
+from mobile_vla.sim.robot import LIMITS
 from mobile_vla.sim.scenarios import MANOEUVRES, ROUTES, draw_scene
 from mobile_vla.sim.scene import ROBOT_RADIUS_M, Pose, Scene
 from mobile_vla.sim.world import World
@@ -131,7 +132,7 @@ class _Lane:
         self.words, self._extras = describe(self._scene, goal, grammar, self._rng)
         self._expert = Expert(self._scene, goal, contract)
         world.load(self._scene)
-        self._envelope = Envelope(Limits())
+        self._envelope = Envelope(LIMITS)
         self._rows: list[Row] = []
         self._settled = 0
         self._touched: str | None = None

@@ -24,7 +24,7 @@ class TrainConfig:
     threads: int = 2
     survey_scenes: int = 10_000
     survey_poses: int = 12
-    drive_rounds: int = 5
+    drive_rounds: int = 4
     drive_episodes: int = 1500
     lanes: int = 12
     max_frames: int = 100
@@ -32,7 +32,7 @@ class TrainConfig:
     read: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1_500, batch=96, learning_rate=1.5e-3))
     see: LoopConfig = field(default_factory=lambda: LoopConfig(steps=8_000, batch=64, learning_rate=1.5e-3))
     drive: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1_500, batch=48, learning_rate=1.0e-3))
-    final: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4_000, batch=64, learning_rate=1.0e-3))
+    final: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3_000, batch=64, learning_rate=1.0e-3))
 
 
 def read_config(path: Path | None, overrides: Sequence[str]) -> TrainConfig:

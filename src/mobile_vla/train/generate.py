@@ -14,6 +14,8 @@ from mobile_vla.core import ActionContract
 from mobile_vla.data import Dataset, EpisodeWriter, merge_shards
 from mobile_vla.language import Grammar
 from mobile_vla.policy.preprocess import HEIGHT, WIDTH
+from mobile_vla.sim.robot import SimClock
+from mobile_vla.sim.world import renderer_name
 from mobile_vla.train.collect import Recording, drive, survey
 from mobile_vla.train.learner import NetworkLearner
 
@@ -54,7 +56,14 @@ def _make_shard(job: GenerateJob, shard: Path, seeds: Sequence[int], contract: A
     if shard.exists():
         done = {record.extras["scene_seed"] for record in Dataset.open(shard).records}
     grammar = Grammar.load()
-    metadata = {"job": job.kind, "git_commit": git_commit(), "grammar": grammar.split_hash, "seeds": len(seeds)}
+    metadata = {
+        "job": job.kind,
+        "first_seed": job.first_seed,
+        "clock": SimClock.name,
+        "renderer": renderer_name(),
+        "git_commit": git_commit(),
+        "grammar_split": grammar.split_hash,
+    }
     with EpisodeWriter(shard, contract, (HEIGHT, WIDTH, 3), metadata) as writer:
         for made in _recordings(job, [seed for seed in seeds if seed not in done], grammar, contract):
             with writer.episode(made.instruction, made.extras) as episode:
@@ -72,7 +81,8 @@ def _recordings(
 
 
 def git_commit() -> str:
-    """The commit of the checkout this runs in, or "unknown" outside one."""
+    """The commit of the checkout this runs in, "+changes" where files differ from it; "unknown" outside a checkout."""
     here = Path(__file__).parent
-    answer = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
     return answer.stdout.strip() or "unknown"

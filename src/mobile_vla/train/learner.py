@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mobile_vla.core import Instruction, Twist
 from mobile_vla.language import encode
-from mobile_vla.policy.compact import CompactNetwork, integrate, motion_features
+from mobile_vla.policy.compact import CompactNetwork, command, integrate, motion_features
 from mobile_vla.policy.preprocess import to_tensor
 from mobile_vla.policy.weights import load_network
 
@@ -53,4 +53,4 @@ class NetworkLearner:
         _, seen = self._network.read(sight, self._words)
         decision = self._network.decide(seen[:, None], self._words, motion[:, None], self._memory)
         self._memory = decision.memory
-        return contract.denormalise(decision.actions[:, 0].numpy())
+        return command(decision, contract)[0]

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from mobile_vla import __version__
-from mobile_vla.checkpoint import load
+from mobile_vla.checkpoint import is_saved, load
 from mobile_vla.core import ActionContract, DatasetError
 from mobile_vla.data import Dataset, Split, data_hash, load_split, make_split, schema
 from mobile_vla.language import Grammar
@@ -42,7 +42,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
     torch.set_num_threads(config.threads)
     contract, grammar = ActionContract(), Grammar.load()
     final = folder / "final"
-    if final.exists():
+    if is_saved(final):
         return final
     network = CompactNetwork(config.network, contract)
     origin: dict[str, Any] = {
@@ -54,7 +54,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
         "data": {},
     }
     survey = _survey(config, folder, contract, origin)
-    if not (folder / "see").exists():
+    if not is_saved(folder / "see"):
         reading = partial(read_loss, network, grammar, config.read.batch)
         _fit(network, [network.text], reading, config.read, folder / "read.parts", config.seed, "read")
         wordings = name_words(network, grammar, np.random.default_rng(config.seed))
@@ -73,7 +73,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
         dataset = _dataset(job, folder / "data" / name, contract, config, origin)
         drives.add(dataset, _split(dataset).train, network)
         print(f"{name}: {len(drives)} episodes, {drives.frames} frames to learn from", flush=True)
-        if not (folder / name).exists():
+        if not is_saved(folder / name):
             loop = config.final if number == config.drive_rounds else config.drive
             loss = partial(drive_loss, network, drives, grammar, loop.batch)
             parts = [network.enter, network.memory, network.head]
