@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobile_vla.core import ZERO_TWIST, Colour, Kind, Twist
+from mobile_vla.core import ZERO_TWIST, Colour, ConfigError, Kind, Twist
 from mobile_vla.sim.gl import egl_problem
 from mobile_vla.sim.scene import ROBOT_RADIUS_M, Dynamics, Pose
 from mobile_vla.sim.world import RENDERER_VARIABLE, World
@@ -254,7 +254,7 @@ def test_the_renderer_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(RENDERER_VARIABLE, "rays")
     assert World().renderer_name == "CPU rays"
     monkeypatch.setenv(RENDERER_VARIABLE, "vulkan")
-    with pytest.raises(ValueError, match="vulkan"):
+    with pytest.raises(ConfigError, match="vulkan"):
         World()
     assert World(renderer="rays").renderer_name == "CPU rays"
     if egl_problem() is None:
@@ -263,11 +263,12 @@ def test_the_renderer_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_gl_it_falls_back_and_a_demand_for_egl_says_what_to_do() -> None:
     code = """
+from mobile_vla.core import ConfigError
 from mobile_vla.sim.world import World
 print(World().renderer_name)
 try:
     World(renderer="egl")
-except RuntimeError as error:
+except ConfigError as error:
     print(error)
 """
     environment = {**os.environ, "MUJOCO_GL": "disable"}

@@ -50,9 +50,9 @@ class EpisodeResult:
     ``driver`` names who drove. ``status`` is its last word. ``target_seen``: at some frame the camera saw enough of a
     named object for the expert to know it; None where nothing named is here. ``end_object``: index in the scene of the
     object reached at the end (``sim.judge``), one of ``object_count``. ``side_passed``: of all obstacles, else None.
-    ``spl`` is None where the goal names nothing that is here; its shortest path is the expert's, whose metres count more near solid
-    things, so it never is too short and the term is capped at 1. ``trajectory``: (seconds, x, y, yaw) in ``world`` at
-    every control step and the end. ``opening``: where the chunks of the first ``OPENING_FRAMES`` decisions lead, see
+    ``spl`` is None where the goal names nothing that is here; its shortest path is the expert's, whose metres count
+    more near solid things, so it never is too short and the term is capped at 1. ``trajectory``: (seconds, x, y, yaw)
+    in ``world`` at every control step and the end. ``opening``: where the chunks of the first ``OPENING_FRAMES`` decisions lead, see
     ``chunk_leads_to``. ``error``: what the policy raised, if it did.
     """
 

@@ -30,8 +30,8 @@ SEEN_FRACTION = 0.3
 _CELL_M = 0.05
 _CRUISE_MPS = 0.45
 _SEARCH_RADPS = 0.8
-_SAFE_CLEARANCE_M = ROBOT_RADIUS_M + 0.15
-_COMFORT_CLEARANCE_M = ROBOT_RADIUS_M + 0.30
+_SAFE_CLEARANCE_M = ROBOT_RADIUS_M + 0.20
+_COMFORT_CLEARANCE_M = ROBOT_RADIUS_M + 0.42
 
 
 class TravelTime:
@@ -181,13 +181,13 @@ class Expert:
         gap = object_distance(item, pose.x, pose.y) - STOP_DISTANCE_M
         bearing = object_bearing(item, pose)
         remaining = self._time.at(pose.x, pose.y)
-        if remaining < 0.25:  # on the last stretch: straight at the target or straight back from it
+        if remaining < 0.25 or abs(gap) < 0.15:  # the last stretch: straight at the target, or straight back from it
             if abs(gap) < 0.05 and abs(bearing) < 0.10:
                 return ZERO_TWIST, Status.ARRIVED
             advance = _clip(1.6 * gap, 0.3) if abs(gap) >= 0.03 else 0.0
             twist = Twist(advance * math.cos(bearing), advance * math.sin(bearing), _clip(2.0 * bearing, 1.0))
             return twist, Status.DRIVING
-        ahead_x, ahead_y = self._look_ahead(pose, min(0.35, remaining))
+        ahead_x, ahead_y = self._look_ahead(pose, min(0.24, remaining))
         travel = wrap_angle(math.atan2(ahead_y, ahead_x) - pose.yaw)
         # look along the path; near the end, at the target
         share = _clip((0.9 - remaining) / 0.5, 1.0) if remaining < 0.9 else 0.0

@@ -207,9 +207,9 @@ def describe(
 def _pick_scenario(rng: np.random.Generator) -> str:
     """Half of the episodes go round boxes; the rest search, choose and manoeuvre."""
     draw = rng.random()
-    if draw < 0.52:
+    if draw < 0.50:
         return ROUTES[int(rng.integers(len(ROUTES)))]
-    for name, upto in (("distractors", 0.68), ("hidden", 0.81), ("absent", 0.90)):
+    for name, upto in (("distractors", 0.63), ("hidden", 0.76), ("absent", 0.85)):
         if draw < upto:
             return name
     return MANOEUVRES[int(rng.integers(len(MANOEUVRES)))]

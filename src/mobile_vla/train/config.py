@@ -24,15 +24,15 @@ class TrainConfig:
     threads: int = 2
     survey_scenes: int = 10_000
     survey_poses: int = 12
-    drive_rounds: int = 4
-    drive_episodes: int = 1500
+    drive_rounds: int = 3
+    drive_episodes: int = 1800
     lanes: int = 12
     max_frames: int = 100
     network: CompactConfig = field(default_factory=CompactConfig)
     read: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1_500, batch=96, learning_rate=1.5e-3))
     see: LoopConfig = field(default_factory=lambda: LoopConfig(steps=8_000, batch=64, learning_rate=1.5e-3))
-    drive: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1_500, batch=48, learning_rate=1.0e-3))
-    final: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3_000, batch=64, learning_rate=1.0e-3))
+    drive: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1_100, batch=48, learning_rate=1.0e-3))
+    final: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3_000, batch=56, learning_rate=1.0e-3))
 
 
 def read_config(path: Path | None, overrides: Sequence[str]) -> TrainConfig:
