@@ -5,9 +5,10 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
+
+from mobile_vla.core.provenance import processor
 
 
 def describe() -> None:
@@ -17,7 +18,7 @@ def describe() -> None:
     )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = os.getloadavg()[0]
-    print(f"{_processor()}, {cores} cores, {_memory_gib():.0f} GiB; {platform.system()} {platform.release()}")
+    print(f"{processor()}, {cores} cores, {_memory_gib():.0f} GiB; {platform.system()} {platform.release()}")
     print(f"Python {platform.python_version()}, {versions}; load before the run {load:.1f}")
     if load > 0.5:
         print("other work runs on this machine: the figures below are lower than it could reach alone")
@@ -38,15 +39,6 @@ def latencies(name: str, milliseconds: list[float]) -> None:
     """Print p50, p90 and p99 of a list of times."""
     p50, p90, p99 = np.percentile(milliseconds, [50, 90, 99])
     print(f"{name:44} p50 {p50:7.2f}  p90 {p90:7.2f}  p99 {p99:7.2f} ms  ({len(milliseconds)} times)")
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for row in information.read_text().splitlines():
-            if row.startswith("model name"):
-                return row.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _memory_gib() -> float:

@@ -40,7 +40,7 @@ NUMBERED_BY_PLACE = (EPISODE_INDEX, INDEX, TASK_INDEX)
 """Columns that follow from where an episode stands in its data set, and so change when it moves to another."""
 
 EXTRA_LANGUAGE = "language"
-EXTRA_PHRASING = "phrasing"  # "train" or "test": which split of the grammar the words come from
+EXTRA_PHRASING = "phrasing"  # "train" or "held_out": which split of the grammar the words come from
 EXTRA_SCENARIO = "scenario"
 EXTRA_SCENE_SEED = "scene_seed"
 EXTRA_GOAL_MODE = "goal_mode"

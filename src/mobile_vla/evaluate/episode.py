@@ -52,8 +52,8 @@ class EpisodeResult:
     object reached at the end (``sim.judge``), one of ``object_count``. ``side_passed``: of all obstacles, else None.
     ``spl`` is None where the goal names nothing that is here; its shortest path is the expert's, whose metres count
     more near solid things, so it never is too short and the term is capped at 1. ``trajectory``: (seconds, x, y, yaw)
-    in ``world`` at every control step and the end. ``opening``: where the chunks of the first ``OPENING_FRAMES`` decisions lead, see
-    ``chunk_leads_to``. ``error``: what the policy raised, if it did.
+    in ``world`` at every control step and the end. ``opening``: where the chunks of the first ``OPENING_FRAMES``
+    decisions lead, see ``chunk_leads_to``. ``error``: what the policy raised, if it did.
     """
 
     planned: PlannedEpisode

@@ -34,7 +34,7 @@ def html(report: Report, overview_png: bytes, world: World) -> str:
     parts = [
         f"<h1>Evaluation of {escape(made_by.checkpoint)}</h1>",
         f"<p class=note>{escape(made_by.began)} · checkpoint {made_by.checkpoint_sha256[:12]} · "
-        f"commit {escape((made_by.git_commit or 'unknown')[:12])}{' (changed)' if made_by.git_dirty else ''} · "
+        f"commit {escape(made_by.git_commit or 'unknown')} · "
         f"{made_by.episodes_per_suite} scenes a suite · seeds from {made_by.first_seed} · {escape(made_by.renderer)} · "
         f"{escape(made_by.machine)}</p>",
         f'<img alt="overview" src="{_data_url(overview_png)}">',

@@ -1,9 +1,7 @@
 """Where a report comes from: everything needed to make it again, or to know why it cannot be."""
 
 import hashlib
-import os
 import platform
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -14,6 +12,7 @@ from typing import Any
 import mobile_vla
 from mobile_vla import __version__
 from mobile_vla.checkpoint import load
+from mobile_vla.core.provenance import git_commit, machine
 from mobile_vla.language import Grammar
 from mobile_vla.sim.world import World
 
@@ -23,7 +22,7 @@ _PACKAGES = ("torch", "mujoco", "numpy", "scikit-fmm", "scipy")
 @dataclass(frozen=True)
 class Provenance:
     """``checkpoint_sha256``: of its manifest, which holds the hashes of all its files. ``source_sha256``: of this
-    package as it is installed. ``git_dirty``: files differ from ``git_commit``; both are None outside a checkout.
+    package as it is installed. ``git_commit``: see ``core.provenance``.
     """
 
     checkpoint: str
@@ -36,7 +35,6 @@ class Provenance:
     grammar_split: str
     source_sha256: str
     git_commit: str | None
-    git_dirty: bool | None
     versions: dict[str, str]
     machine: str
     renderer: str
@@ -62,8 +60,6 @@ def provenance(
     world = World(base="rollers")
     renderer = world.renderer_name
     world.close()
-    commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain")
     return Provenance(
         checkpoint=str(checkpoint),
         checkpoint_sha256=hashlib.sha256((checkpoint / "manifest.json").read_bytes()).hexdigest(),
@@ -74,11 +70,10 @@ def provenance(
         first_seed=first_seed,
         grammar_split=grammar.split_hash,
         source_sha256=_source_hash(),
-        git_commit=commit or None,
-        git_dirty=None if changes is None else bool(changes),
+        git_commit=git_commit(),
         versions={"mobile_vla": __version__, "python": platform.python_version()}
         | {name: version(name) for name in _PACKAGES},
-        machine=f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} logical cores",
+        machine=machine(),
         renderer=renderer,
         base="rollers",
         began=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -91,21 +86,3 @@ def _source_hash() -> str:
     for path in sorted(path for suffix in ("py", "yaml") for path in root.rglob(f"*.{suffix}")):
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
-
-
-def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown processor"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown processor"

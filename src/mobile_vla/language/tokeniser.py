@@ -1,7 +1,7 @@
 """Text to character numbers, the form in which a policy reads an instruction.
 
 The text is brought to NFKC, lower case and then NFD, so that a Hangul syllable falls into its conjoining jamo and the
-alphabet stays below a hundred symbols for both languages. Runs of white space count as one space.
+alphabet stays near a hundred symbols for both languages. Runs of white space count as one space.
 """
 
 import hashlib

@@ -42,11 +42,16 @@ def outcome_in_words(goal: Goal, outcome: Outcome, verdict: Verdict, boxes: int)
 
 def _shortcoming(outcome: Outcome, verdict: Verdict) -> str:
     if verdict.failure is Failure.TOUCHED:
-        return f"touched the {verdict.touched}"
+        return f"touched {_touched(verdict.touched)}"
     if verdict.failure is Failure.NOT_ENDED and outcome.ending is not Ending.TIME_LIMIT:
         return outcome.sentence
     distance = "" if verdict.stop_distance_m is None else f" ({verdict.stop_distance_m:.2f} m from it)"
     return f"{verdict.failure.value}{distance}"
+
+
+def _touched(name: str | None) -> str:
+    """Obstacles have numbers, not names."""
+    return "a box" if name is None or name.startswith("obstacle") else f"the {name}"
 
 
 def _spaced(kind: Kind) -> str:

@@ -27,7 +27,7 @@ class SimClock:
     def __init__(self, world: World, pace: float = 0.0) -> None:
         self._world, self._pace = world, pace
         self._command, self._command_ns = ZERO_TWIST, 0
-        self._began_s = time.monotonic()
+        self._began_s: float | None = None
         self.touched: str | None = None
 
     def now_ns(self) -> int:
@@ -40,6 +40,8 @@ class SimClock:
         if duration_ns <= 0:
             return
         alive = stamp_ns - self._command_ns <= COMMAND_TIMEOUT_S * NS_PER_S
+        if self._began_s is None:
+            self._began_s = time.monotonic() - self._world.time_ns / NS_PER_S / (self._pace or 1.0)
         self._world.step(self._command if alive else ZERO_TWIST, duration_ns / NS_PER_S)
         self.touched = self.touched or self._world.touching()
         if self._pace > 0:

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from mobile_vla.core import ActionContract
+from mobile_vla.core.provenance import git_commit
 from mobile_vla.data import Dataset, EpisodeWriter, merge_shards
 from mobile_vla.language import Grammar
 from mobile_vla.policy.preprocess import HEIGHT, WIDTH
@@ -78,11 +78,3 @@ def _recordings(
         return survey(seeds, job.poses, grammar, contract)
     learner = None if job.policy is None else NetworkLearner.load(job.policy, job.lanes)
     return drive(seeds, grammar, contract, learner, job.lanes, job.max_frames)
-
-
-def git_commit() -> str:
-    """The commit of the checkout this runs in, "+changes" where files differ from it; "unknown" outside a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or "unknown"

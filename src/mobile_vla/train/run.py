@@ -17,6 +17,7 @@ from torch import nn
 from mobile_vla import __version__
 from mobile_vla.checkpoint import is_saved, load
 from mobile_vla.core import ActionContract, DatasetError
+from mobile_vla.core.provenance import git_commit, machine
 from mobile_vla.data import Dataset, Split, data_hash, load_split, make_split, schema
 from mobile_vla.language import Grammar
 from mobile_vla.policy.compact import CompactNetwork
@@ -24,7 +25,7 @@ from mobile_vla.policy.preprocess import HEIGHT, WIDTH
 from mobile_vla.policy.weights import load_network, save_network
 from mobile_vla.train.config import TrainConfig
 from mobile_vla.train.drive import Drives, drive_loss
-from mobile_vla.train.generate import GenerateJob, generate, git_commit
+from mobile_vla.train.generate import GenerateJob, generate
 from mobile_vla.train.loop import LoopConfig, LossFunction, fit
 from mobile_vla.train.see import Frames, name_words, read_loss, see_loss
 
@@ -49,7 +50,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
         "config": asdict(config),
         "git_commit": git_commit(),
         "versions": {"mobile_vla": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": f"{platform.system()} {platform.machine()}",
+        "machine": machine(),
         "grammar_split": grammar.split_hash,
         "data": {},
     }
