@@ -12,6 +12,9 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser("evaluate", help="drive many scenes with a policy and report how it did")
     parser.add_argument("--policy", type=Path, metavar="DIR", help="checkpoint folder; by default the shipped one")
     parser.add_argument("--suite", action="append", metavar="NAME", help="what to drive (default all); may be repeated")
+    parser.add_argument(
+        "--driver", action="append", metavar="NAME", help="policy, blind or expert (default: all three)"
+    )
     parser.add_argument("--episodes", type=count, default=24, metavar="N", help="scenes of each suite (default 24)")
     parser.add_argument("--processes", type=count, default=os.cpu_count() or 1, metavar="N", help="default one a core")
     parser.add_argument("--dataset", type=Path, metavar="DIR", help="also compare with the expert on its test part")
@@ -24,16 +27,22 @@ def run(options: argparse.Namespace) -> int:
     """Evaluate; 0 when the report is written, whatever it says."""
     from rich.console import Console
 
+    from mobile_vla.core import ConfigError
+    from mobile_vla.evaluate.fleet import DRIVERS
     from mobile_vla.evaluate.plan import PAIRED
     from mobile_vla.evaluate.run import evaluate
     from mobile_vla.policy.weights import SHIPPED
 
+    drivers = options.driver or DRIVERS
+    if unknown := set(drivers) - set(DRIVERS):
+        raise ConfigError(f"unknown driver {', '.join(sorted(unknown))}: choose among {', '.join(DRIVERS)}")
     report = evaluate(
         options.policy or SHIPPED,
         options.suite or ("all", "words", *PAIRED),
         options.episodes,
         options.processes,
         options.out,
+        drivers=drivers,
         dataset=options.dataset,
         console=Console(quiet=options.json),
     )
