@@ -47,7 +47,7 @@ def test_a_phrase_says_the_side_and_the_target() -> None:
     for _ in range(200):
         said = GRAMMAR.phrase(CUP_LEFT, rng, "en", "train")
         assert re.search(r"\b(red|scarlet) (cup|mug)\b", said)
-        inverted = re.search(r"\b(with|keep|leave) the \w+ on your right\b", said)
+        inverted = re.search(r"\b(with|keep|keeping|leave) the \w+ on your right\b", said)
         assert ("left" in said) != bool(inverted), said
         assert not any(
             re.search(rf"\b{word}\b", said)
