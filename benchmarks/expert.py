@@ -6,9 +6,10 @@ from collections import Counter, defaultdict
 from machine import describe
 from mobile_vla.core import ActionContract, Goal, Twist
 from mobile_vla.evaluate.statistics import wilson
-from mobile_vla.safety import Envelope, Limits
+from mobile_vla.safety import Envelope
 from mobile_vla.sim.expert import Expert
 from mobile_vla.sim.judge import Judge, Verdict
+from mobile_vla.sim.robot import LIMITS
 from mobile_vla.sim.scenarios import SCENARIOS, draw_scene
 from mobile_vla.sim.scene import Scene
 from mobile_vla.sim.world import World
@@ -51,7 +52,7 @@ def drive(world: World, scene: Scene, goal: Goal) -> Verdict:
     """The expert drives at the contract's rates, through the envelope."""
     contract = ActionContract()
     world.load(scene)
-    expert, judge, envelope = Expert(scene, goal, contract), Judge(scene, goal), Envelope(Limits())
+    expert, judge, envelope = Expert(scene, goal, contract), Judge(scene, goal), Envelope(LIMITS)
     period_s, settled, status = 1.0 / contract.rate_hz, 0, None
     while world.time_ns * 1e-9 < LIMIT_S and settled < SETTLE_FRAMES and judge.touched is None:
         seen = world.visibility()

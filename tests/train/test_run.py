@@ -14,6 +14,7 @@ from mobile_vla.train.run import train
 
 TINY = [
     "processes=1",
+    "threads=1",
     "survey_scenes=4",
     "survey_poses=4",
     "drive_rounds=1",
