@@ -32,6 +32,9 @@ PAIRED = ("sides", "objects")
 SUITES: Final = ("all", *GROUPS, "words", *PAIRED)
 """What can be asked for. "all" is every group; "words" is each scene in both languages, in phrasings taught and not."""
 
+_OTHER_SCENE = 10_007
+"""From the seed of a scene that does not serve to the next that is tried."""
+
 _OTHER_SIDE = {Side.LEFT: Side.RIGHT, Side.RIGHT: Side.LEFT}
 
 
@@ -140,12 +143,19 @@ def _both_sides(place: _Place) -> Iterator[PlannedEpisode]:
 
 
 def _two_objects(place: _Place) -> Iterator[PlannedEpisode]:
-    """Goals for two objects that are visible from the start, both said with their colour."""
-    goals = draw_scene(place.scenario, place.seed).scene.goals
-    named = [goal for goal in goals if goal.target and goal.target.colour]
-    pairs = list(permutations(named, 2))
-    for goal in pairs[int(place.rng(29).integers(len(pairs)))]:
-        yield place.episode(goal)
+    """Goals for two objects that are visible from the start, both said with their colour.
+
+    A scene in which but one can be seen gives way to that of another seed, still one that was never trained on.
+    """
+    for seed in range(place.seed, FIRST_TRAINED_SEED, _OTHER_SCENE):
+        goals = draw_scene(place.scenario, seed).scene.goals
+        pairs = list(permutations([goal for goal in goals if goal.target and goal.target.colour], 2))
+        if pairs:
+            place = replace(place, seed=seed)
+            for goal in pairs[int(place.rng(29).integers(len(pairs)))]:
+                yield place.episode(goal)
+            return
+    raise ConfigError(f"no scene of {place.scenario} from seed {place.seed} on shows two objects: choose another seed")
 
 
 _MAKERS: Final[dict[str, Callable[[_Place], Iterator[PlannedEpisode]]]] = {
