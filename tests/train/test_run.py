@@ -21,7 +21,11 @@ TINY = [
     "drive_episodes=4",
     "lanes=2",
     "max_frames=8",
-    *(f"{stage}.{key}" for stage in ("read", "see", "drive", "final") for key in ("steps=3", "batch=4", "warmup=1")),
+    *(
+        f"{stage}.{key}"
+        for stage in ("read", "see", "drive", "final", "settle")
+        for key in ("steps=3", "batch=4", "warmup=1")
+    ),
     *(f"network.{key}" for key in ("stem=4", "middle=8", "top=16", "embedding=8", "column=4", "words=16", "memory=16")),
 ]
 

@@ -30,6 +30,7 @@ class TrainConfig:
     max_frames: int = 100
     network: CompactConfig = field(default_factory=CompactConfig)
     read: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1_500, batch=96, learning_rate=1.5e-3))
+    settle: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1_500, batch=96, learning_rate=1.0e-3))
     see: LoopConfig = field(default_factory=lambda: LoopConfig(steps=8_000, batch=64, learning_rate=1.5e-3))
     drive: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1_100, batch=48, learning_rate=1.0e-3))
     final: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3_000, batch=56, learning_rate=1.0e-3))

@@ -1,4 +1,4 @@
-"""A whole training run: survey, see, then rounds of driving (the expert's first, then the learner's own).
+"""A whole training run: survey, read, see, rounds of driving (the expert's first, then the learner's), settle.
 
 Every part is kept under the run's folder; started again after a kill, finished parts are skipped and the one that was
 cut off goes on where its last checkpoint stands.
@@ -27,7 +27,7 @@ from mobile_vla.train.config import TrainConfig
 from mobile_vla.train.drive import Drives, drive_loss
 from mobile_vla.train.generate import GenerateJob, generate
 from mobile_vla.train.loop import LoopConfig, LossFunction, fit
-from mobile_vla.train.see import Frames, name_words, read_loss, see_loss
+from mobile_vla.train.see import Frames, goal_anchors, name_words, read_loss, see_loss, settle_loss
 
 SURVEY_SEED, DRIVE_SEED = 1_000_000, 2_000_000
 """First scene seeds of the two kinds of data; evaluation draws its scenes below these."""
@@ -63,6 +63,20 @@ def train(config: TrainConfig, folder: Path) -> Path:
         parts = [network.eye, network.query, network.nothing]
         _fit(network, parts, seeing, config.see, folder / "see.parts", config.seed, "see")
         save_network(folder / "see", network, origin)
+    last = folder / f"drive-{config.drive_rounds}"
+    if not is_saved(last):
+        _drive_rounds(config, folder, contract, grammar, origin)
+    network = load_network(last)
+    anchors = goal_anchors(network, grammar, np.random.default_rng(config.seed))
+    settling = partial(settle_loss, network, anchors, grammar, config.settle.batch)
+    _fit(network, [network.text], settling, config.settle, folder / "settle.parts", config.seed, "settle")
+    save_network(final, network, origin | {"data": load(last).origin["data"]})
+    return final
+
+
+def _drive_rounds(
+    config: TrainConfig, folder: Path, contract: ActionContract, grammar: Grammar, origin: dict[str, Any]
+) -> None:
     drives = Drives()
     previous = folder / "see"
     for number in range(config.drive_rounds + 1):
@@ -81,8 +95,6 @@ def train(config: TrainConfig, folder: Path) -> Path:
             _fit(network, parts, loss, loop, folder / f"{name}.parts", config.seed + number, name)
             save_network(folder / name, network, origin)
         previous = folder / name
-    save_network(final, load_network(previous), load(previous).origin)
-    return final
 
 
 def load_frames(dataset: Dataset) -> Frames:

@@ -4,6 +4,7 @@ Every frame is asked for every name at once: the words of all colours and kinds 
 come from surveys (random poses in random scenes), where the truth is known.
 """
 
+from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
@@ -25,6 +26,7 @@ _KINDS, _COLOURS = list(Kind), list(Colour)
 _IN_VIEW, _HARDLY = 0.30, 0.08
 _NULL_WEIGHT = 0.2
 _WORDINGS = 64
+_PLAIN = tuple(Goal(mode) for mode in Mode if mode is not Mode.GO)
 
 
 class Frames:
@@ -41,17 +43,36 @@ def read_loss(
     network: CompactNetwork, grammar: Grammar, batch: int, rng: np.random.Generator
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of the meaning's slots on random phrases; four in five name a target."""
-    plain = [Goal(mode) for mode in Mode if mode is not Mode.GO]
-    goals = [
-        Goal(Mode.GO, NAMES[int(rng.integers(len(NAMES)))], _any_side(rng))
-        if rng.random() < 0.8
-        else plain[int(rng.integers(len(plain)))]
-        for _ in range(batch)
-    ]
+    goals = _any_goals(batch, rng)
     tokens = torch.from_numpy(np.stack([encode(phrase(grammar, goal, rng)) for goal in goals]))
     with torch.autocast("cpu", torch.bfloat16):
         loss = network.text.slot_loss(network.text(tokens), torch.tensor([goal_slots(goal) for goal in goals]))
     return loss, {"slot": loss.item()}
+
+
+def settle_loss(
+    network: CompactNetwork, anchors: Mapping[Goal, Tensor], grammar: Grammar, batch: int, rng: np.random.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """As ``read_loss``, and every phrase is drawn to the anchor of its goal, so that what reads the words may stay."""
+    goals = _any_goals(batch, rng)
+    tokens = torch.from_numpy(np.stack([encode(phrase(grammar, goal, rng)) for goal in goals]))
+    with torch.autocast("cpu", torch.bfloat16):
+        words = network.text(tokens)
+        slot = network.text.slot_loss(words, torch.tensor([goal_slots(goal) for goal in goals]))
+    away = F.mse_loss(words.float(), torch.stack([anchors[goal] for goal in goals]))
+    return 10.0 * away + 0.3 * slot, {"slot": slot.item(), "away": away.item()}
+
+
+@torch.inference_mode()
+def goal_anchors(network: CompactNetwork, grammar: Grammar, rng: np.random.Generator) -> dict[Goal, Tensor]:
+    """The mean encoded words of every goal there is, over many wordings."""
+    network.eval()
+    goals = [Goal(Mode.GO, name, side) for name in NAMES for side in (None, *Side)] + list(_PLAIN)
+    anchors = {}
+    for goal in goals:
+        texts = np.stack([encode(phrase(grammar, goal, rng)) for _ in range(_WORDINGS)])
+        anchors[goal] = network.text(torch.from_numpy(texts)).mean(0).clone()
+    return anchors
 
 
 @torch.inference_mode()
@@ -149,6 +170,15 @@ def box_error(boxes: Tensor, objects: Tensor) -> Tensor:
         wanted = torch.cat([offset, size.log(), distance[frame, place].clamp_min(0.05).log()[:, None]], dim=1)
         losses.append(F.huber_loss(predicted, wanted, delta=0.3))
     return torch.stack(losses).mean()
+
+
+def _any_goals(count: int, rng: np.random.Generator) -> list[Goal]:
+    return [
+        Goal(Mode.GO, NAMES[int(rng.integers(len(NAMES)))], _any_side(rng))
+        if rng.random() < 0.8
+        else _PLAIN[int(rng.integers(len(_PLAIN)))]
+        for _ in range(count)
+    ]
 
 
 def _any_side(rng: np.random.Generator) -> Side | None:
