@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from mobile_vla.core import Colour, Kind, Target
-from mobile_vla.policy.compact import CELLS, COLUMNS, STRIDE
-from mobile_vla.train.see import NAMES, box_error, pointing_targets
+from mobile_vla.core import ActionContract, Colour, Kind, Mode, Target
+from mobile_vla.language import Grammar
+from mobile_vla.policy.compact import CELLS, COLUMNS, STRIDE, CompactConfig, CompactNetwork
+from mobile_vla.train.see import NAMES, box_error, goal_anchors, pointing_targets, settle_loss
 
 
 def rows(*objects: tuple[Kind, Colour, float, float, float]) -> torch.Tensor:
@@ -53,6 +54,24 @@ def test_what_is_hardly_visible_is_neither_taught_nor_denied() -> None:
     wanted, weight = pointing_targets(rows((Kind.CUP, Colour.RED, 50, 50, 0.15)))
     assert weight[0, name(Kind.CUP, Colour.RED)] == 0.0
     assert wanted[0, name(Kind.CUP, Colour.RED), CELLS] == 1.0
+
+
+def test_every_goal_has_an_anchor_and_settling_draws_phrases_to_it() -> None:
+    torch.manual_seed(0)
+    config = CompactConfig(stem=4, middle=8, top=16, embedding=8, column=4, words=8, memory=8)
+    network, grammar = CompactNetwork(config, ActionContract()), Grammar.load()
+    anchors = goal_anchors(network, grammar, np.random.default_rng(0))
+    assert len(anchors) == 3 * len(NAMES) + len(Mode) - 1
+    network.text.train()
+    optimizer = torch.optim.Adam(network.text.parameters(), lr=2e-3)
+    away = []
+    for step in range(12):
+        loss, figures = settle_loss(network, anchors, grammar, 16, np.random.default_rng(step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        away.append(figures["away"])
+    assert np.mean(away[-3:]) < np.mean(away[:3])
 
 
 def test_a_right_box_has_no_error() -> None:
