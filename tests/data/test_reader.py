@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -80,7 +81,6 @@ def test_lerobot_meta_files_tell_the_same(record):
     episodes = pq.read_table(root / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
     assert [(row["dataset_from_index"], row["dataset_to_index"]) for row in episodes] == [(0, 3), (3, 5)]
     assert [row["data/file_index"] for row in episodes] == [0, 1]
-    pandas = pytest.importorskip("pandas")
     tasks = pandas.read_parquet(root / TASKS_PATH)
     assert tasks.iloc[0].name == "go to the red cup"
     assert tasks.loc["go to the red cup", "task_index"] == 0
