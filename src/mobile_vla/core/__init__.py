@@ -7,10 +7,12 @@ from mobile_vla.core.errors import (
     CheckpointError,
     ConfigError,
     ContractMismatchError,
+    DamagedCheckpointError,
     DatasetError,
     InstructionError,
     MobileVLAError,
     SafetyLatchedError,
+    UnsafeCheckpointError,
 )
 from mobile_vla.core.goal import Colour, Goal, Kind, Mode, Side, Target
 from mobile_vla.core.motion import AXES, ZERO_TWIST, ActionChunk, Twist
@@ -30,6 +32,7 @@ __all__ = [
     "Colour",
     "ConfigError",
     "ContractMismatchError",
+    "DamagedCheckpointError",
     "DatasetError",
     "Frame",
     "Goal",
@@ -49,4 +52,5 @@ __all__ = [
     "Step",
     "Target",
     "Twist",
+    "UnsafeCheckpointError",
 ]

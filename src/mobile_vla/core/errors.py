@@ -1,5 +1,7 @@
 """Errors a user can act on: each says what was wrong, with which value, and what to do next."""
 
+from pathlib import Path
+
 
 class MobileVLAError(Exception):
     """Base of every error this package raises on purpose; the command line prints it as one sentence."""
@@ -19,6 +21,25 @@ class DatasetError(MobileVLAError):
 
 class CheckpointError(MobileVLAError):
     """A checkpoint is missing, damaged, or made for something else."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint is cut off, changed, or not what it claims; ``path`` is the one, ``damage`` what is wrong."""
+
+    def __init__(self, path: Path, damage: str) -> None:
+        super().__init__(f"{path} is damaged: {damage}")
+        self.path, self.damage = path, damage
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """A file asks for what no tensor needs: to import, to call, to build. Nothing of it was carried out.
+
+    ``culprit`` is the opcode ("REDUCE"), the global ("os.system") or the trick ("two entries named ...").
+    """
+
+    def __init__(self, path: Path | str, culprit: str, reason: str) -> None:
+        super().__init__(f"{path} is not opened: {reason} ({culprit})")
+        self.culprit = culprit
 
 
 class CameraError(MobileVLAError):
