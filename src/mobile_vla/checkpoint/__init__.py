@@ -1,5 +1,6 @@
-"""Checkpoints on disk: a folder with weights, config and a manifest of hashes. Imports without torch."""
+"""Checkpoints on disk: found, verified, salvaged, safe to open. Imports without torch."""
 
+from mobile_vla.checkpoint.manifest import Metric
 from mobile_vla.checkpoint.store import Checkpoint, is_saved, load, save
 
-__all__ = ["Checkpoint", "is_saved", "load", "save"]
+__all__ = ["Checkpoint", "Metric", "is_saved", "load", "save"]

@@ -1,56 +1,133 @@
-"""Save and load a checkpoint folder: ``weights.safetensors``, ``config.json`` and ``manifest.json``.
+"""Save and load a checkpoint folder: weights, config, perhaps the optimizer's state, and a manifest.
 
-The manifest holds size and SHA-256 of the others, so that a cut or changed file is found before anything drives on it.
+A save is whole or has not happened, wherever it is cut off. New files get names that the folder's manifest does not
+name; the new manifest then takes the place of the old in one step; only then do the old files go.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
-from safetensors.numpy import save as save_safetensors
 
-from mobile_vla.core import ActionContract, CheckpointError
+from mobile_vla.checkpoint import safetensors_file
+from mobile_vla.checkpoint.atomic import PARTIAL, require_space, sync_folder, write_bytes
+from mobile_vla.checkpoint.manifest import MANIFEST, Manifest, Metric, read_manifest
+from mobile_vla.checkpoint.safetensors_file import FileRecord, Outgoing
+from mobile_vla.core import ActionContract, CheckpointError, DamagedCheckpointError
 
-WEIGHTS, CONFIG, MANIFEST = "weights.safetensors", "config.json", "manifest.json"
+WEIGHTS, CONFIG, TRAINING = "weights.safetensors", "config.json", "training.safetensors"
 Tensors = dict[str, NDArray[Any]]
+
+_OURS = tuple(name.partition(".") for name in (WEIGHTS, CONFIG, TRAINING))
+_DTYPES = {
+    np.dtype(kind): name
+    for kind, name in {
+        "bool": "BOOL",
+        "u1": "U8",
+        "i1": "I8",
+        "u2": "U16",
+        "i2": "I16",
+        "f2": "F16",
+        "u4": "U32",
+        "i4": "I32",
+        "f4": "F32",
+        "u8": "U64",
+        "i8": "I64",
+        "f8": "F64",
+    }.items()
+}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a folder holds: ``policy`` names the kind, ``network`` its sizes, ``origin`` what it was made from."""
+    """What a folder holds: ``policy`` names the kind, ``network`` its sizes, ``origin`` what it was made from.
+
+    ``training`` is what an optimizer needs to go on, ``step`` and ``metric`` where training stood. ``missing`` and
+    ``unproven`` name the tensors that a salvage could not recover, or could not prove.
+    """
 
     policy: str
     network: Mapping[str, Any]
     contract: ActionContract
     origin: Mapping[str, Any]
     tensors: Tensors
+    training: Tensors = field(default_factory=dict)
+    step: int | None = None
+    metric: Metric | None = None
+    missing: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write ``folder`` file by file, each whole or not at all, the manifest last."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``folder``, or replace what it holds. Each byte is read back from the disk before it counts.
+
+    CheckpointError when the disk is full or broken: what the folder held before is then untouched.
+    """
     config = {
         "policy": checkpoint.policy,
         "network": dict(checkpoint.network),
         "contract": checkpoint.contract.to_dict(),
         "origin": dict(checkpoint.origin),
     }
-    payloads = {
-        WEIGHTS: save_safetensors({name: np.ascontiguousarray(value) for name, value in checkpoint.tensors.items()}),
-        CONFIG: json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n",
-    }
-    manifest = {name: {"bytes": len(data), "sha256": _digest(data)} for name, data in payloads.items()}
-    payloads[MANIFEST] = json.dumps({"files": manifest}, indent=2).encode() + b"\n"
-    for name, data in payloads.items():
-        _write(folder / name, data)
+    notes = Notes(checkpoint.step, checkpoint.metric, checkpoint.missing, checkpoint.unproven)
+    write(folder, config, _outgoing(checkpoint.tensors), _outgoing(checkpoint.training), notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What the manifest says of a checkpoint beside its files; the fields are those of ``Checkpoint``."""
+
+    step: int | None = None
+    metric: Metric | None = None
+    missing: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
+
+
+def write(
+    folder: Path, config: Mapping[str, Any], weights: Sequence[Outgoing], training: Sequence[Outgoing], notes: Notes
+) -> None:
+    """As ``save``, with tensors that are read piece by piece while they are written."""
+    data = json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n"
+    parts = {WEIGHTS: weights, TRAINING: training} if training else {WEIGHTS: weights}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        old = _replaced(folder)
+        _clear(folder, keep=old)
+        tensors = [*weights, *training]
+        require_space(folder, sum(each.size for each in tensors) + 1024 * len(tensors) + 2 * len(data))
+        names = {name: _free_name(name, old) for name in (*parts, CONFIG)}
+        files = {names[part]: safetensors_file.write(folder / names[part], ready) for part, ready in parts.items()}
+        files[names[CONFIG]] = FileRecord(len(data), write_bytes(folder / names[CONFIG], data))
+        manifest = Manifest(
+            policy=config["policy"],
+            saved_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            weights=names[WEIGHTS],
+            config=names[CONFIG],
+            training=names.get(TRAINING),
+            step=notes.step,
+            metric=notes.metric,
+            made_from={
+                "contract_sha256": hashlib.sha256(json.dumps(config["contract"], sort_keys=True).encode()).hexdigest(),
+                "git_commit": config["origin"].get("git_commit"),
+                "data": config["origin"].get("data"),
+            },
+            files=files,
+            missing=notes.missing,
+            unproven=notes.unproven,
+        )
+        write_bytes(folder / MANIFEST, manifest.to_json())
+        _clear(folder, keep=set(files))
+        sync_folder(folder)
+    except OSError as error:
+        raise CheckpointError(f"cannot save to {folder}: {error.strerror}; what it held before is untouched") from error
 
 
 def is_saved(folder: Path) -> bool:
@@ -58,63 +135,86 @@ def is_saved(folder: Path) -> bool:
     return (folder / MANIFEST).exists()
 
 
-def load(folder: Path) -> Checkpoint:
-    """Read and verify ``folder``. CheckpointError says what is missing, damaged or unknown."""
-    manifest = _json(folder, MANIFEST)
-    files = manifest.get("files")
-    if not isinstance(files, dict) or set(files) != {WEIGHTS, CONFIG}:
-        raise CheckpointError(f"{folder / MANIFEST} does not list {WEIGHTS} and {CONFIG}; {_ADVICE}")
-    for name, known in files.items():
-        data = _read(folder, name)
-        if len(data) != known["bytes"] or _digest(data) != known["sha256"]:
-            raise CheckpointError(
-                f"{folder / name} is damaged: it has {len(data)} bytes where {known['bytes']} were saved, "
-                f"or other content than was saved; {_ADVICE}"
-            )
-    config = _json(folder, CONFIG)
+def load(folder: Path, *, training: bool = False) -> Checkpoint:
+    """Read and verify ``folder``; ``training`` asks for the optimizer's state too.
+
+    CheckpointError says what is missing or unknown, DamagedCheckpointError what was changed or cut.
+    """
+    manifest = read_manifest(folder)
+    config = json.loads(_read(folder, manifest, manifest.config))
+    tensors = load_safetensors(_read(folder, manifest, manifest.weights))
+    state = load_safetensors(_read(folder, manifest, manifest.training)) if training and manifest.training else {}
     try:
-        tensors = load_safetensors(_read(folder, WEIGHTS))
-        contract = ActionContract.from_dict(config["contract"], str(folder))
-        return Checkpoint(config["policy"], config["network"], contract, config["origin"], tensors)
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder} is no checkpoint of mobile-vla ({error}); {_ADVICE}") from error
-
-
-_ADVICE = "copy it again from where it was made, or train it again (docs/training.md)"
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except OSError as error:
+        return Checkpoint(
+            policy=config["policy"],
+            network=config["network"],
+            contract=ActionContract.from_dict(config["contract"], str(folder)),
+            origin=config["origin"],
+            tensors=tensors,
+            training=state,
+            step=manifest.step,
+            metric=manifest.metric,
+            missing=manifest.missing,
+            unproven=manifest.unproven,
+        )
+    except (KeyError, TypeError) as error:
         raise CheckpointError(
-            f"no checkpoint at {folder}: {name} cannot be read ({error.strerror}); {_ADVICE}"
+            f"{folder} is no checkpoint of this version of mobile-vla ({error} is missing)"
         ) from error
 
 
-def _json(folder: Path, name: str) -> dict[str, Any]:
+def _read(folder: Path, manifest: Manifest, name: str) -> bytes:
+    known = manifest.files[name]
     try:
-        values = json.loads(_read(folder, name))
-    except ValueError as error:
-        raise CheckpointError(f"{folder / name} is not valid JSON ({error}); {_ADVICE}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{folder / name} does not hold an object; {_ADVICE}")
-    return values
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise DamagedCheckpointError(folder, f"{name} cannot be read ({error.strerror})") from error
+    if len(data) != known.size:
+        raise DamagedCheckpointError(folder, f"{name} has {len(data)} bytes where {known.size} were saved")
+    if hashlib.sha256(data).hexdigest() != known.sha256:
+        raise DamagedCheckpointError(folder, f"{name} holds other bytes than were saved")
+    return data
 
 
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
+def _outgoing(tensors: Tensors) -> list[Outgoing]:
+    ready = []
+    for name, value in tensors.items():
+        array = np.asarray(value, order="C")
+        if array.dtype not in _DTYPES:
+            raise CheckpointError(f"{name} is of dtype {array.dtype}, which a checkpoint cannot hold")
+        pieces = partial(_whole, array)
+        ready.append(Outgoing(name, _DTYPES[array.dtype], array.shape, pieces))
+    return ready
+
+
+def _whole(array: NDArray[Any]) -> list[bytes | memoryview]:
+    return [array.reshape(-1).view(np.uint8).data]
+
+
+def _replaced(folder: Path) -> set[str]:
+    """Names of the files that the folder's manifest needs, all files of ours where it cannot be read."""
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        return set(read_manifest(folder).files)
+    except CheckpointError:
+        return {path.name for path in folder.iterdir() if _is_ours(path.name)} if is_saved(folder) else set()
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    stem, dot, suffix = name.partition(".")
+    names = (name, *(f"{stem}-{number}{dot}{suffix}" for number in range(2, len(taken) + 3)))
+    return next(each for each in names if each not in taken)
+
+
+def _clear(folder: Path, keep: set[str]) -> None:
+    """Remove what saves that were cut off have left behind."""
+    for path in folder.iterdir():
+        if path.name not in keep and (_is_ours(path.name) or path.name.endswith(PARTIAL)):
+            path.unlink(missing_ok=True)
+
+
+def _is_ours(name: str) -> bool:
+    for stem, dot, suffix in _OURS:
+        middle = name.removeprefix(stem).removesuffix(dot + suffix)
+        if name == stem + middle + dot + suffix and (not middle or (middle[1:].isdigit() and middle[0] == "-")):
+            return True
+    return False
