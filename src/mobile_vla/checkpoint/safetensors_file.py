@@ -239,11 +239,12 @@ def _by_manifest(path: Path, file: BinaryIO, size: int, header: bytes, known: Fi
         runs = []
     for name, record in known.tensors.items():
         places = [record.offset + shift for shift in shifts if 0 <= record.offset + shift <= size - record.size]
-        if not places:
+        fitting = places if shifts == [0] else [at for at in places if _fits(file, at, record)]
+        place = next(iter(fitting), record.offset)
+        if place + record.size > size:
             missing = f"its {record.size} bytes from {record.offset} on are not in the file"
             tensors.append(Tensor((name,), record.dtype, record.shape, None, note=missing))
             continue
-        place = next((at for at in places if len(places) > 1 and _fits(file, at, record)), places[0])
         note = f"found {place - record.offset:+d} bytes from its place" if place != record.offset else ""
         run = Run(name, path, place, record.size, Checksum("sha256", record.sha256))
         tensors.append(Tensor((name,), record.dtype, record.shape, run, note=note))
