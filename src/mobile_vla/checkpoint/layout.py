@@ -74,7 +74,7 @@ class Tensor:
 
     ``strides`` count elements; None means contiguous, the last axis fastest. ``path`` is the way from the top of the
     file's nested containers, ``name`` the same with dots. ``note`` says what a reader should know: why it is missing,
-    or that a template named it.
+    or that a template named it. ``doubtful``: the note gives a reason to doubt bytes that no checksum proves.
     """
 
     path: tuple[str, ...]
@@ -84,6 +84,7 @@ class Tensor:
     start: int = 0
     strides: tuple[int, ...] | None = None
     note: str = ""
+    doubtful: bool = False
 
     @property
     def name(self) -> str:
