@@ -1,30 +1,29 @@
 """Safetensors files: a length, a JSON header, then the tensors' bytes without gaps.
 
-The format itself has no checksums. Files that are written here carry a SHA-256 of every tensor, and one of the header's
-entries, in the header's ``__metadata__``, which other readers leave alone; so that each file can be verified by itself.
-The format: https://github.com/huggingface/safetensors (README, "Format").
+Written here, a file proves itself (``safetensors_header``). One that is damaged is placed by what a manifest knows of
+it, or by what its header does.
 """
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from mobile_vla.checkpoint import safetensors_header
 from mobile_vla.checkpoint.atomic import PIECE, other_bytes, replacing, to_the_disk
 from mobile_vla.checkpoint.layout import DTYPE_BYTES, Checksum, Format, Layout, Problem, Run, Tensor
-from mobile_vla.core import CheckpointError, DamagedCheckpointError
+from mobile_vla.checkpoint.safetensors_header import Header, Span
+from mobile_vla.core import CheckpointError
 
-MAX_HEADER_BYTES = 100_000_000
-"""The limit that the format's own library sets."""
-
-_CHECKSUMS, _ENTRIES_DIGEST, _METADATA = "mobile_vla.sha256", "mobile_vla.header_sha256", "__metadata__"
-_BLANK = "0" * 64
+_SEARCHED_BYTES = 16 * 2**20
+"""Where the length of a header is damaged, its pieces are looked for in so many bytes."""
 _NO_CHECKSUMS = "safetensors stores no checksums: changed bytes in this file cannot be told from right ones"
 _TRIED_POSITIONS = 1 << 20
+_TRIED_TENSORS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +78,25 @@ def write(path: Path, tensors: Sequence[Outgoing], metadata: Mapping[str, str] |
         tensor.name: {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": list(places[tensor.name])}
         for tensor in tensors
     }
-    if len(entries) != len(tensors) or _METADATA in entries:
-        raise CheckpointError(f"{path} cannot hold two tensors of one name, nor one named {_METADATA}")
-    extra = dict(metadata or {})
-    header_size = len(_header(entries, extra, dict.fromkeys(entries, _BLANK)))
-    if header_size - 8 > MAX_HEADER_BYTES:
+    if len(entries) != len(tensors) or safetensors_header.METADATA in entries:
         raise CheckpointError(
-            f"{path} would need a header of {header_size} bytes; the format allows {MAX_HEADER_BYTES}"
+            f"{path} cannot hold two tensors of one name, nor one named {safetensors_header.METADATA}"
+        )
+    extra = dict(metadata or {})
+    header_size = len(safetensors_header.build(entries, extra))
+    if header_size > safetensors_header.MAX_BYTES:
+        raise CheckpointError(
+            f"{path} would need a header of {header_size} bytes; the format allows {safetensors_header.MAX_BYTES}"
         )
     digests = {}
-    with replacing(path) as file:
+    with ThreadPoolExecutor(1) as beside, replacing(path) as file:
         file.write(bytes(header_size))
         for tensor in ordered:
-            digests[tensor.name] = _write_tensor(file, tensor, path)
-        header = _header(entries, extra, {name: digests[name] for name in entries})
+            digests[tensor.name] = _write_tensor(file, tensor, path, beside)
+        header = safetensors_header.build(entries, extra, digests)
         file.seek(0)
         file.write(header)
-        whole = _read_back(file, path, header, [(tensor.size, digests[tensor.name]) for tensor in ordered])
+        whole = _read_back(file, path, header, [(tensor.size, digests[tensor.name]) for tensor in ordered], beside)
     records = {
         tensor.name: TensorRecord(
             tensor.dtype, tensor.shape, header_size + places[tensor.name][0], tensor.size, digests[tensor.name]
@@ -113,100 +114,125 @@ def survey(path: Path, known: FileRecord | None = None) -> Layout:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            head = file.read(8)
+            head = file.read(safetensors_header.LENGTH_BYTES)
             length = int.from_bytes(head, "little")
-            header = file.read(length) if len(head) == 8 and length <= min(MAX_HEADER_BYTES, size) else b""
-            if known is not None and known.tensors is not None:
-                return _by_manifest(path, file, size, head + header, known)
+            head += file.read(length if length <= min(safetensors_header.MAX_BYTES, size) else 0)
+            header = safetensors_header.parse(head, size)
+            if known is None or known.tensors is None:
+                return _by_itself(path, file, size, head, header)
+            if header.proven and hashlib.sha256(head).hexdigest() != known.header_sha256:
+                layout = _by_itself(path, file, size, head, header)
+                note = "its file proves itself, and is not the one that the manifest describes"
+                runs = tuple(replace(run, checksum=None) for run in layout.runs)
+                tensors = tuple(
+                    replace(tensor, run=replace(tensor.run, checksum=None), note=note, doubtful=True)
+                    for tensor in layout.tensors
+                    if tensor.run is not None
+                )
+                return replace(layout, tensors=tensors, runs=runs, problems=(Problem(note), *layout.problems))
+            return _by_manifest(path, file, size, head, known)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    return _by_header(path, size, head, header, length)
 
 
-def read_header(path: Path, header: bytes) -> tuple[dict[str, Any], dict[str, str]]:
-    """Entries and metadata of a JSON header (without its length). DamagedCheckpointError says what is wrong with it."""
-    try:
-        values = json.loads(header, object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise DamagedCheckpointError(path, f"its header is no JSON object ({error})") from error
-    if not isinstance(values, dict):
-        raise DamagedCheckpointError(path, "its header is no JSON object")
-    metadata = values.pop(_METADATA, {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise DamagedCheckpointError(path, f"{_METADATA} in its header does not hold words alone")
-    return values, metadata
+def _by_itself(path: Path, file: BinaryIO, size: int, head: bytes, header: Header) -> Layout:
+    base, problems = 0, []
+    if header.damage:
+        file.seek(0)
+        head = file.read(max(_SEARCHED_BYTES, len(head)))
+        base = safetensors_header.locate(head)
+        head = head[base:]
+        header = safetensors_header.parse(head, size)
+        problems = [Problem(f"{base} bytes stand before its header", harmless=True)] if base else []
+    if header.proven and not _wrong(header):
+        layout = _by_manifest(path, file, size, head[: header.starts[0]], _record(header, head, base), base)
+        layout = replace(layout, metadata=header.metadata)
+    else:
+        layout = _by_header(path, file, size, replace(header, starts=tuple(base + start for start in header.starts)))
+    return replace(layout, problems=(*problems, *layout.problems))
 
 
-def _by_header(path: Path, size: int, head: bytes, header: bytes, length: int) -> Layout:
-    if len(header) != length or len(head) < 8:
-        what = f"its header should have {length} bytes, which the file of {size} bytes does not hold"
-        return Layout(
-            path, Format.SAFETENSORS, (), problems=(Problem(f"{what}: names and places of tensors are lost"),)
-        )
-    try:
-        entries, metadata = read_header(path, header)
-    except DamagedCheckpointError as error:
-        problem = Problem(f"{error.damage}: names and places of tensors are lost")
-        return Layout(path, Format.SAFETENSORS, (), problems=(problem,))
-    checksums, problems = _own_checksums(entries, metadata, head + header)
-    start = 8 + length
+def _wrong(header: Header) -> bool:
+    """A header may carry the right hash and be nonsense, if someone wants it to."""
+    found = [safetensors_header.spans(name, entry) for name, entry in header.entries.items()]
+    places = [(span[2], span[3], "") for span in found if not isinstance(span, str)]
+    return len(places) < len(found) or bool(_gaps(places, max((end for _, end, _ in places), default=0)))
+
+
+def _record(header: Header, head: bytes, base: int) -> FileRecord:
+    """A header that proves itself says as much as a manifest; ``base`` bytes stand before it."""
+    tensors, end, start = {}, 0, header.starts[0]
+    for name, entry in header.entries.items():
+        line = header.lines[name]
+        begin, stop = entry["data_offsets"]
+        tensors[name] = TensorRecord(line.dtype, line.shape, base + start + begin, stop - begin, line.sha256)
+        end = max(end, stop)
+    return FileRecord(base + start + end, "", start, hashlib.sha256(head[:start]).hexdigest(), tensors)
+
+
+def _by_header(path: Path, file: BinaryIO, size: int, header: Header) -> Layout:
+    """By a header that proves nothing: a foreign one, or a damaged one."""
+    problems = [Problem(what) for what in header.damage]
+    found = {name: safetensors_header.spans(name, entry) for name, entry in header.entries.items()}
+    spans = {name: span for name, span in found.items() if not isinstance(span, str)}
+    start = _start(file, size, header, spans)
+    taken = {(begin, stop) for *_, begin, stop in spans.values()}
+    once = {}
+    for name, place in safetensors_header.places(header.lines).items() if header.lines.keys() - spans.keys() else ():
+        once_said = header.lines[name]
+        if (
+            name not in spans
+            and place not in taken
+            and _fits(file, start + place[0], place[1] - place[0], once_said.sha256)
+        ):
+            once[name] = (once_said.dtype, once_said.shape, *place)
+    spans |= once
+    problems += [
+        Problem(span, () if name in spans else (name,)) for name, span in found.items() if isinstance(span, str)
+    ]
     tensors: list[Tensor] = []
-    spans = []
-    for name, entry in entries.items():
-        found = _entry(name, entry)
-        if isinstance(found, str):
-            problems.append(Problem(found, (name,)))
-            continue
-        dtype, shape, begin, end = found
-        spans.append((begin, end, name))
-        if start + end > size:
-            missing = f"its bytes {start + begin} to {start + end} lie behind the end of the file"
+    for name, (dtype, shape, begin, stop) in spans.items():
+        if start + stop > size and stop > begin:
+            missing = f"its bytes {start + begin} to {start + stop} lie behind the end of the file"
             tensors.append(Tensor((name,), dtype, shape, None, note=missing))
             continue
-        checksum = Checksum("sha256", checksums[name]) if name in checksums else None
-        tensors.append(Tensor((name,), dtype, shape, Run(name, path, start + begin, end - begin, checksum)))
-    problems += _gaps(spans, size - start)
-    runs = [tensor.run for tensor in tensors if tensor.run is not None]
-    if not checksums:
-        runs.insert(0, Run("header", path, 0, start))
-    unknowable = () if checksums else (_NO_CHECKSUMS,)
-    known = _foreign(metadata)
-    return Layout(path, Format.SAFETENSORS, tuple(tensors), tuple(runs), tuple(problems), unknowable, known)
+        run = Run(name, path, start + begin, stop - begin)
+        line, differs = header.lines.get(name), False
+        if name in once:
+            note = "its bytes fit a checksum; its name, dtype and shape stand in the damaged header but once"
+            tensors.append(Tensor((name,), dtype, shape, run, note=note))
+            continue
+        if line is not None and (line.dtype, line.shape) == (dtype, shape):
+            if _fits(file, run.offset, run.size, line.sha256):
+                run = replace(run, checksum=Checksum("sha256", line.sha256))
+            else:  # a checksum in a damaged header may be what is damaged
+                differs = True
+        note = "its damaged header gives another checksum" if differs else ""
+        tensors.append(Tensor((name,), dtype, shape, run, note=note, doubtful=differs))
+    problems += _gaps([(begin, stop, name) for name, (_, _, begin, stop) in spans.items()], size - start)
+    runs = [Run("header", path, 0, min(start, size))]
+    runs += [tensor.run for tensor in tensors if tensor.run is not None]
+    unknowable = () if header.lines else (_NO_CHECKSUMS,)
+    return Layout(
+        path, Format.SAFETENSORS, tuple(tensors), tuple(runs), tuple(problems), unknowable, dict(header.metadata)
+    )
 
 
-def _own_checksums(
-    entries: Mapping[str, Any], metadata: Mapping[str, str], header: bytes
-) -> tuple[dict[str, str], list[Problem]]:
-    """The checksums that we wrote into a header, and what is wrong with them. One that fails its own is not used."""
-    if _CHECKSUMS not in metadata and _ENTRIES_DIGEST not in metadata:
-        return {}, []
-    try:
-        checksums = json.loads(metadata[_CHECKSUMS])
-        fits = header == _header(entries, _foreign(metadata), checksums) and set(checksums) == set(entries)
-    except (ValueError, KeyError, TypeError):
-        fits = False
-    if fits:
-        return checksums, []
-    return {}, [Problem("its header was changed after it was written: names, types and shapes may be wrong")]
-
-
-def _foreign(metadata: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in metadata.items() if key not in (_CHECKSUMS, _ENTRIES_DIGEST)}
-
-
-def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int] | str:
-    try:
-        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        numbers = (*shape, begin, end)
-    except (TypeError, KeyError, ValueError):
-        return f"the header's entry for {name} lacks its dtype, shape or place"
-    if dtype not in DTYPE_BYTES:
-        return f"the header gives {name} the unknown dtype {dtype!r}"
-    if any(isinstance(number, bool) or not isinstance(number, int) or number < 0 for number in numbers):
-        return f"the header gives {name} sizes that are no whole numbers of at least 0"
-    if end - begin != math.prod(shape) * DTYPE_BYTES[dtype]:
-        return f"the header gives {name} {end - begin} bytes, and a shape and dtype that need another number"
-    return dtype, shape, begin, end
+def _start(file: BinaryIO, size: int, header: Header, spans: Mapping[str, Span]) -> int:
+    """Where the tensors' bytes begin: as a checksum proves, as the file's size says, or else as the header does."""
+    if len(header.starts) < 2:
+        return next(iter(header.starts), 0)
+    places = {name: (begin, stop) for name, (*_, begin, stop) in spans.items()} | {
+        name: place for name, place in safetensors_header.places(header.lines).items() if name not in spans
+    }
+    end = max((stop for _, stop in places.values()), default=0)
+    starts = (size - end, *header.starts)
+    lined = [(*place, header.lines[name].sha256) for name, place in places.items() if name in header.lines]
+    for begin, stop, sha256 in sorted(lined, key=lambda each: each[1] - each[0])[:_TRIED_TENSORS]:
+        for start in starts if stop > begin else ():
+            if _fits(file, start + begin, stop - begin, sha256):
+                return start
+    return next((each for each in header.starts if size - each == end), header.starts[0])
 
 
 def _gaps(spans: list[tuple[int, int, str]], data_size: int) -> list[Problem]:
@@ -225,7 +251,7 @@ def _gaps(spans: list[tuple[int, int, str]], data_size: int) -> list[Problem]:
     return problems
 
 
-def _by_manifest(path: Path, file: BinaryIO, size: int, header: bytes, known: FileRecord) -> Layout:
+def _by_manifest(path: Path, file: BinaryIO, size: int, header: bytes, known: FileRecord, base: int = 0) -> Layout:
     assert known.tensors is not None
     problems = []
     whole_header = len(header) == known.header_size and hashlib.sha256(header).hexdigest() == known.header_sha256
@@ -234,12 +260,12 @@ def _by_manifest(path: Path, file: BinaryIO, size: int, header: bytes, known: Fi
     if not whole_header:
         problems.append(Problem("its header is damaged; the manifest says what it held", harmless=True))
     shifts = [0] if size == known.size else _shifts(file, size, known)
-    tensors, runs = [], [Run("header", path, 0, known.header_size, Checksum("sha256", known.header_sha256))]
+    tensors, runs = [], [Run("header", path, base, known.header_size, Checksum("sha256", known.header_sha256))]
     if not whole_header:
         runs = []
     for name, record in known.tensors.items():
         places = [record.offset + shift for shift in shifts if 0 <= record.offset + shift <= size - record.size]
-        fitting = places if shifts == [0] else [at for at in places if _fits(file, at, record)]
+        fitting = places if shifts == [0] else [at for at in places if _fits(file, at, record.size, record.sha256)]
         place = next(iter(fitting), record.offset)
         if place + record.size > size:
             missing = f"its {record.size} bytes from {record.offset} on are not in the file"
@@ -258,7 +284,9 @@ def _shifts(file: BinaryIO, size: int, known: FileRecord) -> list[int]:
     moved = size - known.size
     shifts = [0, moved]
     small = [record for record in known.tensors.values() if 16 <= record.size <= 1 << 16]
-    if any(_fits(file, record.offset + moved, record) for record in small if record.offset + moved >= 0):
+    if any(
+        _fits(file, record.offset + moved, record.size, record.sha256) for record in small if record.offset + moved >= 0
+    ):
         return shifts
     for record in sorted(small, key=lambda record: record.size)[:3]:
         first = max(0, record.offset + moved)
@@ -271,27 +299,30 @@ def _shifts(file: BinaryIO, size: int, known: FileRecord) -> list[int]:
     return shifts
 
 
-def _fits(file: BinaryIO, offset: int, record: TensorRecord) -> bool:
+def _fits(file: BinaryIO, offset: int, size: int, sha256: str) -> bool:
+    if offset < 0 or offset + size > os.fstat(file.fileno()).st_size:
+        return False
     file.seek(offset)
-    digest, left = hashlib.sha256(), record.size
+    digest, left = hashlib.sha256(), size
     while left and (piece := file.read(min(PIECE, left))):
         digest.update(piece)
         left -= len(piece)
-    return left == 0 and digest.hexdigest() == record.sha256
+    return left == 0 and digest.hexdigest() == sha256
 
 
-def _write_tensor(file: BinaryIO, tensor: Outgoing, path: Path) -> str:
+def _write_tensor(file: BinaryIO, tensor: Outgoing, path: Path, beside: Executor) -> str:
     digest, written = hashlib.sha256(), 0
     for piece in tensor.pieces():
-        digest.update(piece)
+        hashing = beside.submit(digest.update, piece)
         file.write(piece)
+        hashing.result()
         written += memoryview(piece).nbytes
     if written != tensor.size:
         raise CheckpointError(f"{path}: {tensor.name} gave {written} bytes where its shape needs {tensor.size}")
     return digest.hexdigest()
 
 
-def _read_back(file: BinaryIO, path: Path, header: bytes, tensors: Sequence[tuple[int, str]]) -> str:
+def _read_back(file: BinaryIO, path: Path, header: bytes, tensors: Sequence[tuple[int, str]], beside: Executor) -> str:
     """SHA-256 of the whole file as the disk gives it back; CheckpointError when it is not what was written."""
     to_the_disk(file)
     file.seek(0)
@@ -301,31 +332,10 @@ def _read_back(file: BinaryIO, path: Path, header: bytes, tensors: Sequence[tupl
     for size, sha256 in tensors:
         digest, left = hashlib.sha256(), size
         while left and (piece := file.read(min(PIECE, left))):
+            hashing = beside.submit(whole.update, piece)
             digest.update(piece)
-            whole.update(piece)
+            hashing.result()
             left -= len(piece)
         if left or digest.hexdigest() != sha256:
             raise other_bytes(path)
     return whole.hexdigest()
-
-
-def _header(entries: Mapping[str, Any], metadata: Mapping[str, str], checksums: Mapping[str, str]) -> bytes:
-    extra = dict(metadata) | {
-        _CHECKSUMS: json.dumps(dict(checksums), separators=(",", ":"), ensure_ascii=False),
-        _ENTRIES_DIGEST: _entries_digest(entries, metadata, checksums),
-    }
-    text = json.dumps({_METADATA: extra, **entries}, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
-def _entries_digest(entries: Mapping[str, Any], metadata: Mapping[str, str], checksums: Mapping[str, str]) -> str:
-    values = [entries, dict(metadata), dict(checksums)]
-    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("one name stands twice")
-    return values
