@@ -1,9 +1,11 @@
 import json
+import shutil
 
 import av
 import pytest
 from PIL import Image
 
+from mobile_vla.checkpoint.manifest import read_manifest
 from mobile_vla.sim.gl import egl_problem
 
 CUP = "go to the red cup, pass the box on the left"
@@ -83,10 +85,31 @@ def test_a_policy_of_another_robot_is_refused_naming_what_differs(refuse, policy
     assert str(policy_of_another_robot) in said
 
 
-def test_a_damaged_policy_is_refused(refuse, policy_of_another_robot):
+def test_a_damaged_policy_is_refused_with_the_way_out(call, policy_of_another_robot, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     weights = policy_of_another_robot / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    assert "weights.safetensors is damaged" in refuse("drive", "--say", CUP, "--policy", policy_of_another_robot)
+    code, said, why = call("drive", "--say", CUP, "--policy", policy_of_another_robot)
+    assert (code, said) == (2, "")
+    assert "is damaged: weights.safetensors has" in why
+    assert "mobile-vla checkpoint salvage" in why
+    assert "mobile-vla train" in why
+
+
+def test_a_salvaged_policy_drives_only_when_what_it_lacks_is_named(call, refuse, policy, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(policy, copy)
+    manifest = read_manifest(copy)
+    lost = min(manifest.files[manifest.weights].tensors.items(), key=lambda item: item[1].size)
+    with (copy / "weights.safetensors").open("r+b") as file:
+        file.seek(lost[1].offset)
+        file.write(b"????")
+    call("checkpoint", "salvage", copy, "--out", tmp_path / "rescued")
+    drive = ("drive", "--say", CUP, "--policy", tmp_path / "rescued", "--pace", 0, "--max-seconds", 1)
+    why = refuse(*drive)
+    assert lost[0] in why
+    assert "--allow-missing" in why
+    assert call(*drive, "--out", tmp_path / "out", "--allow-missing", lost[0])[0] in (0, 1)
 
 
 def test_a_policy_that_is_not_there_is_refused(refuse, tmp_path):

@@ -5,7 +5,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from mobile_vla.cli.shared import Commands, add_json, natural, not_negative, positive, print_json
+from mobile_vla.cli.shared import (
+    Commands,
+    add_json,
+    add_policy,
+    natural,
+    not_negative,
+    policy_folder,
+    positive,
+    print_json,
+)
 
 DEFAULT_SEED = 1
 
@@ -17,7 +26,17 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--sim", action="store_true", help="drive the simulated robot, as is the default")
     parser.add_argument("--scene", metavar="SCENARIO", help="by default a scene that has what the words name")
     parser.add_argument("--seed", type=natural, help="which scene")
-    parser.add_argument("--policy", type=Path, metavar="DIR", help="checkpoint folder; by default the shipped one")
+    add_policy(parser)
+    parser.add_argument(
+        "--allow-missing",
+        action="append",
+        default=[],
+        metavar="TENSOR",
+        help="drive with a salvaged policy that lacks this tensor, at its value before any training; may be repeated",
+    )
+    parser.add_argument(
+        "--allow-unproven", action="store_true", help="drive with a salvaged policy whose bytes no checksum proves"
+    )
     parser.add_argument(
         "--pace", type=not_negative, default=1.0, help="1 as fast as life (default), 0 as fast as can be"
     )
@@ -41,12 +60,13 @@ def run(options: argparse.Namespace) -> int:
 
     from mobile_vla.monitor.show import Show, drive_and_show
     from mobile_vla.monitor.words import goal_in_words, outcome_in_words
-    from mobile_vla.policy.weights import SHIPPED, load_policy
+    from mobile_vla.policy.weights import load_policy
     from mobile_vla.sim.choose import named_scene, scene_for
     from mobile_vla.sim.world import World
 
     torch.set_num_threads(1)  # so small a network is fastest so
-    policy = load_policy(options.policy or SHIPPED, ActionContract())
+    allowed = options.allow_missing, options.allow_unproven
+    policy = load_policy(policy_folder(options), ActionContract(), *allowed)
     seed = DEFAULT_SEED if options.seed is None else options.seed
     scene = named_scene(options.scene, seed) if options.scene else scene_for(goal, seed)
     if not scene.obstacles:

@@ -4,13 +4,13 @@ import argparse
 import os
 from pathlib import Path
 
-from mobile_vla.cli.shared import Commands, add_json, count, print_json
+from mobile_vla.cli.shared import Commands, add_json, add_policy, count, policy_folder, print_json
 
 
 def add_to(commands: Commands) -> None:
     """Describe the command."""
     parser = commands.add_parser("evaluate", help="drive many scenes with a policy and report how it did")
-    parser.add_argument("--policy", type=Path, metavar="DIR", help="checkpoint folder; by default the shipped one")
+    add_policy(parser)
     parser.add_argument("--suite", action="append", metavar="NAME", help="what to drive (default all); may be repeated")
     parser.add_argument(
         "--driver", action="append", metavar="NAME", help="policy, blind or expert (default: all three)"
@@ -31,13 +31,12 @@ def run(options: argparse.Namespace) -> int:
     from mobile_vla.evaluate.fleet import DRIVERS
     from mobile_vla.evaluate.plan import PAIRED
     from mobile_vla.evaluate.run import evaluate
-    from mobile_vla.policy.weights import SHIPPED
 
     drivers = options.driver or DRIVERS
     if unknown := set(drivers) - set(DRIVERS):
         raise ConfigError(f"unknown driver {', '.join(sorted(unknown))}: choose among {', '.join(DRIVERS)}")
     report = evaluate(
-        options.policy or SHIPPED,
+        policy_folder(options),
         options.suite or ("all", "words", *PAIRED),
         options.episodes,
         options.processes,

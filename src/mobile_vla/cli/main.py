@@ -5,13 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from mobile_vla import __version__
-from mobile_vla.cli import data, drive, evaluate, scene, train
-from mobile_vla.core import MobileVLAError
+from mobile_vla.cli import checkpoint, data, drive, evaluate, scene, train
+from mobile_vla.cli.shared import RUNS
+from mobile_vla.core import DamagedCheckpointError, MobileVLAError
 
 SUCCESS, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: done; the drive or check failed; an error that the sentence on stderr explains; Ctrl-C."""
 
-COMMANDS = (drive, train, evaluate, data, scene)
+COMMANDS = (drive, train, evaluate, checkpoint, data, scene)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,6 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return int(options.run(options))
+    except DamagedCheckpointError as error:
+        from mobile_vla.checkpoint.advice import advice
+
+        print("\n".join(filter(None, (f"mobile-vla: {error}", advice(error.path, [RUNS])))), file=sys.stderr)
+        return WRONG_USE
     except MobileVLAError as error:
         print(f"mobile-vla: {error}", file=sys.stderr)
         return WRONG_USE

@@ -2,15 +2,45 @@
 
 import argparse
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 Commands = Any
 """What ``add_subparsers`` returns; argparse keeps its type to itself."""
 
+RUNS = Path("runs")
+"""Below the working folder: where trainings put what they make, as the manual calls it."""
+
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """The option that every command has."""
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of words")
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that drives with a checkpoint; ``policy_folder`` says which one is meant."""
+    parser.add_argument(
+        "--policy",
+        metavar="latest|best|PATH",
+        help="checkpoint folder, or the latest or best whole one below runs/; by default the one that is shipped",
+    )
+
+
+def policy_folder(options: argparse.Namespace) -> Path:
+    """The checkpoint that ``--policy`` means; one that was chosen is named on stderr.
+
+    CheckpointError when the latest or the best is asked for and none is whole.
+    """
+    from mobile_vla.checkpoint.find import BEST, LATEST, wanted
+    from mobile_vla.policy.weights import POLICY_NAME, SHIPPED
+
+    if options.policy is None:
+        return SHIPPED
+    folder = wanted(options.policy, [RUNS], POLICY_NAME)
+    if options.policy in (LATEST, BEST):
+        print(f"the {options.policy} whole checkpoint: {folder}", file=sys.stderr)
+    return folder
 
 
 def positive(text: str) -> float:
