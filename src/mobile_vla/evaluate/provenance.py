@@ -12,6 +12,7 @@ from typing import Any
 import mobile_vla
 from mobile_vla import __version__
 from mobile_vla.checkpoint import load
+from mobile_vla.checkpoint.manifest import read_manifest
 from mobile_vla.core.provenance import git_commit, machine
 from mobile_vla.language import Grammar
 from mobile_vla.sim.world import World
@@ -21,12 +22,14 @@ _PACKAGES = ("torch", "mujoco", "numpy", "scikit-fmm", "scipy")
 
 @dataclass(frozen=True)
 class Provenance:
-    """``checkpoint_sha256``: of its manifest, which holds the hashes of all its files. ``source_sha256``: of this
-    package as it is installed. ``git_commit``: see ``core.provenance``.
+    """``weights_sha256``: the checkpoint's identity, the same wherever and whenever the same weights are saved;
+    ``checkpoint_sha256``: of that and of its config. ``source_sha256``: of this package as it is installed.
+    ``git_commit``: see ``core.provenance``.
     """
 
     checkpoint: str
     checkpoint_sha256: str
+    weights_sha256: str
     checkpoint_origin: dict[str, Any]
     contract: dict[str, Any]
     suites: tuple[str, ...]
@@ -56,13 +59,15 @@ def provenance(
     checkpoint: Path, grammar: Grammar, *, first_seed: int, episodes: int, suites: Sequence[str]
 ) -> Provenance:
     """Of an evaluation that begins now. CheckpointError for a checkpoint that is missing or damaged."""
-    loaded = load(checkpoint)
+    loaded, manifest = load(checkpoint), read_manifest(checkpoint)
+    config_sha256 = manifest.files[manifest.config].sha256
     world = World(base="rollers")
     renderer = world.renderer_name
     world.close()
     return Provenance(
         checkpoint=str(checkpoint),
-        checkpoint_sha256=hashlib.sha256((checkpoint / "manifest.json").read_bytes()).hexdigest(),
+        checkpoint_sha256=hashlib.sha256(f"{manifest.identity} {config_sha256}".encode()).hexdigest(),
+        weights_sha256=manifest.identity,
         checkpoint_origin=dict(loaded.origin),
         contract=loaded.contract.to_dict(),
         suites=tuple(suites),

@@ -11,6 +11,7 @@ from mobile_vla.data import Dataset
 from mobile_vla.evaluate.episode import EpisodeResult
 from mobile_vla.evaluate.fleet import DRIVERS, DriverName, Job, drive_all
 from mobile_vla.evaluate.journal import Journal
+from mobile_vla.evaluate.note import note_beside
 from mobile_vla.evaluate.offline import offline_errors
 from mobile_vla.evaluate.page import html
 from mobile_vla.evaluate.pictures import overview
@@ -18,7 +19,7 @@ from mobile_vla.evaluate.plan import PAIRED, PlannedEpisode, plan_suites
 from mobile_vla.evaluate.provenance import provenance
 from mobile_vla.evaluate.report import Report, write_json
 from mobile_vla.language import Grammar, Split
-from mobile_vla.policy.weights import load_policy
+from mobile_vla.policy.weights import SHIPPED, load_policy
 from mobile_vla.sim.world import World
 
 JOURNAL, JSON, PAGE, OVERVIEW = "episodes.jsonl", "report.json", "report.html", "overview.png"
@@ -41,8 +42,9 @@ def evaluate(
 
     ``out`` gets ``report.json``, ``report.html``, ``overview.png`` and, while driving, ``episodes.jsonl``: started
     again after a kill, the same checkpoint under the same code drives only what is missing. The figures are the same
-    for any number of ``processes``. ``dataset``: also compare with the expert on its test part. The table goes to
-    ``console`` (standard output by default), progress to standard error.
+    for any number of ``processes``. ``dataset``: also compare with the expert on its test part. A result of the suite
+    "routes" is noted beside the checkpoint, unless that is the shipped one. The table goes to ``console`` (standard
+    output by default), progress to standard error.
     """
     grammar = Grammar.load()
     planned = plan_suites(suites, episodes, grammar, first_seed, phrasing)
@@ -56,7 +58,10 @@ def evaluate(
         offline = offline_errors(load_policy(policy_folder), Dataset.open(dataset))
     report = Report(made_by, results, offline)
     write_report(report, out)
-    (console or Console()).print(report.table())
+    console = console or Console()
+    console.print(report.table())
+    if policy_folder.resolve() != SHIPPED.resolve() and (said := note_beside(policy_folder, report, out / JSON)):
+        console.print(said, highlight=False, soft_wrap=True)
     return report
 
 

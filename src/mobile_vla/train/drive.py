@@ -74,9 +74,10 @@ def drive_loss(
     index = rng.integers(len(drives), size=batch)
     words = torch.stack([drives.words[i] for i in index])
     again = [place for place in range(batch) if rng.random() < 0.5]
-    with torch.no_grad():
+    if again:
         texts = [encode(phrase(grammar, drives.goals[index[place]], rng)) for place in again]
-        words[again] = network.text(torch.from_numpy(np.stack(texts)))
+        with torch.no_grad():
+            words[again] = network.text(torch.from_numpy(np.stack(texts)))
     seen, motion, chunks, statuses = (
         nn.utils.rnn.pad_sequence([rows[i] for i in index], batch_first=True, padding_value=fill)
         for rows, fill in ((drives.seen, 0.0), (drives.motion, 0.0), (drives.chunks, 0.0), (drives.statuses, -100))

@@ -1,11 +1,12 @@
 """A whole training run: survey, read, see, rounds of driving (the expert's first, then the learner's), settle.
 
 Every part is kept under the run's folder; started again after a kill, finished parts are skipped and the one that was
-cut off goes on where its last checkpoint stands.
+cut off goes on where its last whole checkpoint stands. A finished part that was damaged since is made again.
 """
 
 import platform
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ from mobile_vla.data import Dataset, Split, data_hash, load_split, make_split, s
 from mobile_vla.language import Grammar
 from mobile_vla.policy.compact import CompactNetwork
 from mobile_vla.policy.preprocess import HEIGHT, WIDTH
-from mobile_vla.policy.weights import load_network, save_network
+from mobile_vla.policy.weights import checkpoint_of, load_network, save_network
+from mobile_vla.train.begin import begin
 from mobile_vla.train.config import TrainConfig
 from mobile_vla.train.drive import Drives, drive_loss
 from mobile_vla.train.generate import GenerateJob, generate
-from mobile_vla.train.loop import LoopConfig, LossFunction, fit
+from mobile_vla.train.loop import LoopConfig, LossFunction, Stage, fit
 from mobile_vla.train.see import Frames, goal_anchors, name_words, read_loss, see_loss, settle_loss
+from mobile_vla.train.steps import damage_of
 
 SURVEY_SEED, DRIVE_SEED = 1_000_000, 2_000_000
 """First scene seeds of the two kinds of data; evaluation draws its scenes below these."""
@@ -37,14 +40,26 @@ SPLIT = (0.94, 0.03, 0.03)
 """Shares of the scenes for training, validation and test."""
 
 
-def train(config: TrainConfig, folder: Path) -> Path:
-    """Run or resume the training in ``folder``; returns the folder of the final checkpoint."""
+@dataclass(frozen=True)
+class _Run:
+    """What all stages share. ``origin`` is what their checkpoints are made from; its ``data`` grow by the stages."""
+
+    config: TrainConfig
+    folder: Path
+    contract: ActionContract
+    grammar: Grammar
+    origin: dict[str, Any]
+
+
+def train(config: TrainConfig, folder: Path, init_from: Path | None = None) -> Path:
+    """Run or resume the training in ``folder``; returns the folder of the final checkpoint.
+
+    A run begins with weights drawn by its seed, or with those of the checkpoint ``init_from`` that fit (errors as
+    ``begin``). CheckpointError when a step cannot be saved.
+    """
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     contract, grammar = ActionContract(), Grammar.load()
-    final = folder / "final"
-    if is_saved(final):
-        return final
     network = CompactNetwork(config.network, contract)
     origin: dict[str, Any] = {
         "config": asdict(config),
@@ -54,52 +69,68 @@ def train(config: TrainConfig, folder: Path) -> Path:
         "grammar_split": grammar.split_hash,
         "data": {},
     }
-    survey = _survey(config, folder, contract, origin)
-    if not is_saved(folder / "see"):
-        reading = partial(read_loss, network, grammar, config.read.batch)
-        _fit(network, [network.text], reading, config.read, folder / "read.parts", config.seed, "read")
-        wordings = name_words(network, grammar, np.random.default_rng(config.seed))
-        seeing = partial(see_loss, network, load_frames(survey), wordings, config.see.batch)
-        parts = [network.eye, network.query, network.nothing]
-        _fit(network, parts, seeing, config.see, folder / "see.parts", config.seed, "see")
-        save_network(folder / "see", network, origin)
-    last = folder / f"drive-{config.drive_rounds}"
-    if not is_saved(last):
-        _drive_rounds(config, folder, contract, grammar, origin)
-    network = load_network(last)
-    anchors = goal_anchors(network, grammar, np.random.default_rng(config.seed))
-    settling = partial(settle_loss, network, anchors, grammar, config.settle.batch)
-    _fit(network, [network.text], settling, config.settle, folder / "settle.parts", config.seed, "settle")
-    save_network(final, network, origin | {"data": load(last).origin["data"]})
+    run = _Run(config, folder, contract, grammar, origin)
+    see, last, final = folder / "see", folder / f"drive-{config.drive_rounds}", folder / "final"
+    finished = _stands(final)
+    if init_from is not None or not finished:
+        run.origin["init_from"] = begin(network, folder, init_from, origin)
+    if finished:
+        return final
+    survey = _survey(run)
+    if not _stands(last):
+        if not _stands(see):
+            _see(run, network, survey, see)
+        _drive_rounds(run, see)
+    _settle(run, last, final)
     return final
 
 
-def _drive_rounds(
-    config: TrainConfig, folder: Path, contract: ActionContract, grammar: Grammar, origin: dict[str, Any]
-) -> None:
-    drives = Drives()
-    previous = folder / "see"
+def _see(run: _Run, network: CompactNetwork, survey: Dataset, folder: Path) -> None:
+    """What the words mean, then what the eye sees of them."""
+    config = run.config
+    reading = partial(read_loss, network, run.grammar, config.read.batch)
+    _fit(run, "read", network, [network.text], reading, reading, config.read)
+    wordings = name_words(network, run.grammar, np.random.default_rng(config.seed))
+    split = _split(survey)
+    frames, held_out = load_frames(survey, split.train), load_frames(survey, split.validation)
+    seeing = partial(see_loss, network, frames, wordings, config.see.batch)
+    validation = partial(see_loss, network, held_out, wordings, config.see.batch) if len(held_out) else None
+    _fit(run, "see", network, [network.eye, network.query, network.nothing], seeing, validation, config.see, folder)
+
+
+def _drive_rounds(run: _Run, see: Path) -> None:
+    config, drives, held_out = run.config, Drives(), Drives()
+    previous = see
     for number in range(config.drive_rounds + 1):
         name = f"drive-{number}"
         network = load_network(previous)
         policy = None if number == 0 else previous
         first_seed = DRIVE_SEED + number * config.drive_episodes
         job = GenerateJob("drive", first_seed, config.drive_episodes, 0, config.lanes, config.max_frames, policy)
-        dataset = _dataset(job, folder / "data" / name, contract, config, origin)
-        drives.add(dataset, _split(dataset).train, network)
+        dataset = _dataset(run, job, name)
+        split = _split(dataset)
+        drives.add(dataset, split.train, network)
+        held_out.add(dataset, split.validation, network)
         print(f"{name}: {len(drives)} episodes, {drives.frames} frames to learn from", flush=True)
-        if not is_saved(folder / name):
+        previous = run.folder / name
+        if not _stands(previous):
             loop = config.final if number == config.drive_rounds else config.drive
-            loss = partial(drive_loss, network, drives, grammar, loop.batch)
+            loss = partial(drive_loss, network, drives, run.grammar, loop.batch)
+            validation = partial(drive_loss, network, held_out, run.grammar, loop.batch) if len(held_out) else None
             parts = [network.enter, network.memory, network.head]
-            _fit(network, parts, loss, loop, folder / f"{name}.parts", config.seed + number, name)
-            save_network(folder / name, network, origin)
-        previous = folder / name
+            _fit(run, name, network, parts, loss, validation, loop, previous, seed=config.seed + number)
 
 
-def load_frames(dataset: Dataset) -> Frames:
-    """The training split of a survey, decoded into memory."""
-    episodes = _split(dataset).train
+def _settle(run: _Run, last: Path, folder: Path) -> None:
+    network, config = load_network(last), run.config
+    anchors = goal_anchors(network, run.grammar, np.random.default_rng(config.seed))
+    settling = partial(settle_loss, network, anchors, run.grammar, config.settle.batch)
+    run = replace(run, origin=run.origin | {"data": load(last).origin["data"]})
+    _fit(run, "settle", network, [network.text], settling, settling, config.settle, folder)
+
+
+def load_frames(dataset: Dataset, episodes: Sequence[int]) -> Frames:
+    """Episodes of a survey, decoded into memory."""
     columns = dataset.columns([schema.OBJECTS, schema.RANGES], episodes)
     pixels = np.empty((len(columns[schema.RANGES]), HEIGHT, WIDTH, 3), dtype=np.uint8)
     for batch in dataset.image_batches(1024, episodes):
@@ -108,18 +139,19 @@ def load_frames(dataset: Dataset) -> Frames:
     return Frames(pixels, objects.astype(np.float32), columns[schema.RANGES].astype(np.float32))
 
 
-def _survey(config: TrainConfig, folder: Path, contract: ActionContract, origin: dict[str, Any]) -> Dataset:
-    job = GenerateJob("survey", SURVEY_SEED, config.survey_scenes, config.survey_poses)
-    return _dataset(job, folder / "data" / "survey", contract, config, origin)
+def _survey(run: _Run) -> Dataset:
+    return _dataset(
+        run, GenerateJob("survey", SURVEY_SEED, run.config.survey_scenes, run.config.survey_poses), "survey"
+    )
 
 
-def _dataset(
-    job: GenerateJob, root: Path, contract: ActionContract, config: TrainConfig, origin: dict[str, Any]
-) -> Dataset:
-    generate(job, root, contract, config.processes)
+def _dataset(run: _Run, job: GenerateJob, name: str) -> Dataset:
+    root = run.folder / "data" / name
+    generate(job, root, run.contract, run.config.processes)
     dataset = Dataset.open(root)
-    contract.require_same(dataset.contract, "this training", str(root))
-    origin["data"][root.name] = {"data_hash": data_hash(dataset.all_records), "split_hash": _split(dataset).split_hash}
+    run.contract.require_same(dataset.contract, "this training", str(root))
+    hashes = {"data_hash": data_hash(dataset.all_records), "split_hash": _split(dataset).split_hash}
+    run.origin["data"][name] = hashes
     return dataset
 
 
@@ -130,18 +162,35 @@ def _split(dataset: Dataset) -> Split:
         return make_split(dataset, SPLIT)
 
 
+def _stands(folder: Path) -> bool:
+    """The checkpoint of a finished stage is there and whole; says so where it is there and is not."""
+    if not is_saved(folder):
+        return False
+    damage = damage_of(folder)
+    if damage:
+        print(f"{folder} is damaged ({damage}) and made again from the last whole step of its stage", flush=True)
+    return not damage
+
+
 def _fit(
+    run: _Run,
+    name: str,
     network: CompactNetwork,
     parts: list[nn.Module],
     loss: LossFunction,
+    validation: LossFunction | None,
     loop: LoopConfig,
-    folder: Path,
-    seed: int,
-    name: str,
+    folder: Path | None = None,
+    seed: int | None = None,
 ) -> None:
+    """Train ``parts`` of the network, and save it to ``folder`` where the stage ends in a checkpoint of its own."""
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for part in parts:
         part.train()
     parameters = [parameter for part in parts for parameter in part.parameters()]
-    fit(network, parameters, loss, loop, folder, seed, name)
+    seed = run.config.seed if seed is None else seed
+    made = replace(checkpoint_of(network, run.origin), tensors={})
+    metric = fit(network, Stage(name, run.folder / f"{name}.parts", seed, parameters, loss, validation, made), loop)
     network.eval()
+    if folder is not None:
+        save_network(folder, network, run.origin, loop.steps, metric)
