@@ -24,7 +24,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from damage_corpus import Case, corpus
 from damage_pristine import Pristine, Truth
-from damage_survivors import Due, checksum_survives, due
+from damage_survivors import Due, checksum_survives, due, only_an_end_is_lost
 from machine import describe
 from mobile_vla.checkpoint.layout import DTYPE_BYTES, Tensor
 from mobile_vla.checkpoint.salvage import Rescue, salvage
@@ -278,6 +278,8 @@ def _judge_recovered(
         elif truth is not None and states.get(name) is State.UNPROVEN and checksum_survives(case, truth):
             told = f"salvage{how} writes as unproven what a checksum at hand disproves ({wrong})"
             wrongs.setdefault(told, []).append(name)
+        elif truth is not None and states.get(name) is State.UNPROVEN and only_an_end_is_lost(case, truth):
+            wrongs.setdefault(f"salvage{how} writes as unproven what it misplaced ({wrong})", []).append(name)
         elif states.get(name) is State.UNPROVEN:
             result.score.wrong_unproven += not templated
     _fail_all(result, "wrongly_right", wrongs)

@@ -41,6 +41,16 @@ def due(case: Case, truth: Truth, templated: bool) -> Due:
             return _of_safetensors(case, truth, templated)
 
 
+def only_an_end_is_lost(case: Case, truth: Truth) -> bool:
+    """Nothing is changed or in between: sizes alone tell for each tensor whether and where it is left."""
+    file = truth.file if truth.file in case.files else case.target
+    match case.files.get(file):
+        case (Keep(start=start, end=end),):
+            return start == 0 or end == len(case.pristine.files[truth.file])
+        case _:
+            return False
+
+
 def checksum_survives(case: Case, truth: Truth) -> bool:
     """A wrong tensor under this name could have been told from a right one."""
     match case.pristine.kinds[truth.file]:
@@ -151,7 +161,7 @@ def _of_safetensors(case: Case, truth: Truth, templated: bool) -> Due:
         return Due.RECOVERED if truth.start == truth.end or spots & header else Due.NOTHING
     entry = _moved(case, truth.file, _region(case, truth.file, truth.label or truth.name, "entry"))
     in_place = {(name, by) for name, by in spots | entry if by == 0 and case.length(name) == size}
-    if in_place & entry and (truth.start == truth.end or in_place & spots):
+    if in_place & entry and (truth.start == truth.end or (any(truth.data) and in_place & spots)):
         return Due.RECOVERED
     # names and sizes from a template, or from the entries of a header that lost its first bytes
     entries = [region for region in case.pristine.regions[truth.file] if region.part == "entry"]

@@ -7,7 +7,7 @@ import torch
 from mobile_vla.checkpoint.template import template_of
 from safetensors.numpy import load_file, save_file
 
-from mobile_vla.checkpoint import load
+from mobile_vla.checkpoint import load, save
 from mobile_vla.checkpoint.manifest import read_manifest
 from mobile_vla.checkpoint.salvage import salvage
 from mobile_vla.checkpoint.survey import survey
@@ -148,3 +148,11 @@ def test_a_full_disk_is_foreseen(tmp_path, torch_file, monkeypatch):
     monkeypatch.setattr(atomic.shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(CheckpointError, match="free space"):
         salvage(torch_file, tmp_path / "out")
+
+
+def test_files_that_a_second_save_has_counted_are_found_without_the_manifest(tmp_path, ours, arrays):
+    save(ours, load(ours, training=True))
+    assert (ours / "weights-2.safetensors").exists()
+    (ours / "manifest.json").unlink()
+    salvage(ours, tmp_path / "out")
+    assert load(tmp_path / "out").tensors.keys() == arrays.keys()

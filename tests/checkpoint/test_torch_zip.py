@@ -31,6 +31,9 @@ DTYPES = {
 }
 
 
+ALL = {("a",), ("b",), ("c",), ("d",)}
+
+
 def state(seed=0):
     make = torch.Generator().manual_seed(seed)
     base = torch.randn(6, 8, generator=make)
@@ -61,7 +64,7 @@ def whole(tmp_path_factory):
 def small(tmp_path_factory):
     """Few bytes, so that every one of them can be damaged."""
     make = torch.Generator().manual_seed(1)
-    tensors = {"a": torch.randn(7, generator=make), "b": torch.randn(3, 2, generator=make), "c": torch.arange(5)}
+    tensors = {"a": torch.randn(7, generator=make), "b": torch.randn(3, 2, generator=make), "c": torch.arange(5), "d": torch.ones(0)}
     path = tmp_path_factory.mktemp("small") / "model.pt"
     return saved(path, tensors), tensors
 
@@ -255,7 +258,7 @@ def test_big_endian_tensors_are_not_handed_out(place, small):
         parts = [Part(name, b"big" if name.endswith("byteorder") else peer.read(name)) for name in peer.namelist()]
     write_zip(place, parts)
     layout = torch_zip.survey(place)
-    assert [tensor.run for tensor in layout.tensors] == [None] * 3
+    assert [tensor.run for tensor in layout.tensors if tensor.size] == [None] * 3
     assert any("big-endian" in problem.what for problem in layout.problems)
 
 
@@ -323,7 +326,7 @@ def test_cut_anywhere_all_complete_records_are_there_with_their_names(place, sma
             assert layout.tensors == ()
             continue
         assert {tensor.path for tensor in layout.tensors} == set(truth)
-        assert set(proven(layout)) == {path for path, end in ends.items() if end <= stop}, stop
+        assert set(proven(layout)) - {("d",)} == {path for path, end in ends.items() if end <= stop} - {("d",)}, stop
         for tensor in layout.tensors:
             if tensor.run is not None and tensor.run.checksum is None:
                 # all data is there, the checksum behind it is not
@@ -412,10 +415,10 @@ def test_a_lost_header_is_made_up_for_by_the_directory_or_by_neighbours(place, s
     data, tensors = small
     at = data.index(b"model/data/1") - 30
     wiped = data[:at] + bytes(60) + data[at + 60 :]
-    assert set(proven(survey(place, wiped))) == {("a",), ("b",), ("c",)}
+    assert set(proven(survey(place, wiped))) == ALL
     cut = wiped[: wiped.index(b"PK\x01\x02")]
     layout = survey(place, cut)
-    assert set(proven(layout)) == {("a",), ("b",), ("c",)}
+    assert set(proven(layout)) == ALL
     assert "place" in next(tensor.note for tensor in layout.tensors if tensor.name == "b")
 
 
@@ -467,7 +470,7 @@ def test_one_wrong_byte_in_a_directory_checksum_costs_nothing(place, small):
     at = data.index(b"model/data/0", at) - 30
     changed = bytearray(data)
     changed[at + 2] ^= 0x5A
-    assert set(proven(survey(place, bytes(changed)))) == {("a",), ("b",), ("c",)}
+    assert set(proven(survey(place, bytes(changed)))) == ALL
 
 
 @pytest.mark.parametrize("garbage", [1, 300, 70_000])
@@ -477,7 +480,7 @@ def test_bytes_before_and_behind_cost_nothing(place, small, garbage):
     for changed in (noise + data, data + noise, data + data):
         layout = survey(place, changed)
         assert layout.problems
-        assert set(proven(layout)) == {("a",), ("b",), ("c",)}
+        assert set(proven(layout)) == ALL
 
 
 # a torch file within a torch file
@@ -607,7 +610,7 @@ GOOD = [Part("m/data.pkl", PICKLE), Part("m/data/0", b"12345678"), Part("m/versi
         ([*GOOD, Part("other/data.pkl", PICKLE)], "two archives in one"),
         ([*GOOD, Part("m/data/1", b"x", method=8)], "the compressed entry 'm/data/1'"),
         ([*GOOD, Part("m/data/1", b"x", header_flags=1, entry_flags=1)], "the encrypted entry 'm/data/1'"),
-        ([*GOOD, Part("m/data/1", b"x", header_name="m/evil.pkl")], "an entry with two names"),
+        ([*GOOD, Part("m/data/1", b"x", header_name="m/data.pkl")], "an entry with two names"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

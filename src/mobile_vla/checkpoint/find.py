@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mobile_vla.checkpoint.about import about_foreign, about_ours
-from mobile_vla.checkpoint.keep import STEP_PREFIX
+from mobile_vla.checkpoint.keep import START_PREFIX, STEP_PREFIX
 from mobile_vla.checkpoint.kinds import identify
 from mobile_vla.checkpoint.layout import Format, Scalar
 from mobile_vla.checkpoint.manifest import Metric
@@ -212,7 +212,7 @@ def _of_policy(found: Iterable[Found], policy: str) -> list[Found]:
 
 
 def _is_step(found: Found) -> bool:
-    return found.path.name.startswith(STEP_PREFIX)
+    return found.path.name.startswith((STEP_PREFIX, START_PREFIX))
 
 
 def _values(found: Sequence[Found]) -> dict[Path, float]:

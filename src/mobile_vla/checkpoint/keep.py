@@ -8,7 +8,8 @@ from mobile_vla.checkpoint.store import is_saved
 from mobile_vla.checkpoint.verify import State, verify
 from mobile_vla.core import CheckpointError
 
-STEP_PREFIX = "step-"
+STEP_PREFIX, START_PREFIX = "step-", "start-"
+"""Names of the folders that a training keeps to resume from: its steps, and what it began with."""
 
 
 def step_folder(parent: Path, step: int) -> Path:

@@ -84,7 +84,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise DamagedCheckpointError(folder, f"{MANIFEST} is no manifest of a checkpoint")
     if values.pop("format", 1) != _FORMAT:
         raise CheckpointError(
-            f"{folder} was saved by another version of mobile-vla: its {MANIFEST} is not of format {_FORMAT}"
+            f"{folder} was saved by another version of mobile-vla: its {MANIFEST} is not of format "
+            f"{_FORMAT}; take its weights over: mobile-vla checkpoint salvage {folder} --out DIR"
         )
     values.pop(_SELF, None)
     try:

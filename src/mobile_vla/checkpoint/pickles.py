@@ -24,7 +24,7 @@ Table = Mapping[str, Constructor | None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may ask for. The defaults fit a checkpoint of 100,000 tensors with its optimizer, many times over.
+    """What a file may ask for. The defaults fit one of 100,000 tensors.
 
     ``depth`` counts containers within containers, ``built_bytes`` roughly what containers, copies and keys cost, and
     ``odd_keys`` the dictionary keys and set members that are no text.

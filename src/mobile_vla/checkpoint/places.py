@@ -19,6 +19,7 @@ _ONE_FILE = re.compile(r".+\.(pth|pt|ckpt|bin|safetensors)(\.tar)?", re.IGNORECA
 _LOOKS_LIKE_ONE = re.compile(r"\.(pth|pt|ckpt|bin|safetensors)\b|\.incomplete$", re.IGNORECASE)
 _OURS = re.compile(r"(weights|training)(-\d+)?\.safetensors|config(-\d+)?\.json")
 _OUR_WEIGHTS = re.compile(r"weights(-\d+)?\.safetensors")
+_PULL = re.compile(r"\..+\.pull")
 _OUR_NOTES = {MANIFEST, SALVAGE_REPORT, EVALUATION}
 _MODEL_BIN = re.compile(r"(pytorch_model|adapter_model|diffusion_pytorch_model|consolidated|model)\b.*\.bin")
 _NO_MODEL = re.compile(
@@ -63,6 +64,9 @@ def places(roots: Sequence[Path], most_folders: int | None = None) -> Iterator[P
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError as error:
             yield Place(here, (), remark=f"it cannot be looked into: {error.strerror}")
+            continue
+        if _PULL.fullmatch(here.name):
+            yield Place(here, (), remark="an unfinished pull: the same command again goes on with it")
             continue
         folders = {entry.name: entry for entry in entries if _is_folder(entry)}
         yield from _grouped(here, {entry.name: Path(entry.path) for entry in entries if entry.name not in folders})

@@ -1,8 +1,10 @@
 """Names of a torch file's records, where the file says two things or nothing: the order of writing decides."""
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from mobile_vla.checkpoint.torch_records import DATA, HEADER_BYTES, PICKLE, Record
 
@@ -16,6 +18,7 @@ SMALL = (
     ".data/version",
 )
 """Records beside the tensors' data."""
+_AROUND = 4
 BY_PLACE = "named by its place among the others"
 
 
@@ -55,24 +58,26 @@ def settle_names(
         return list(records)
     index = {name: place for place, name in enumerate(order)}
     small = {f"{prefix}/{name}" for name in SMALL}
+    chains: list[list[Record]] = []
+    for record in records:
+        alone = record.name in small or (record.sure and record.name not in index)
+        if chains and not alone and chains[-1][-1].name not in small and _touch(chains[-1][-1], record):
+            chains[-1].append(record)
+        else:
+            chains.append([record])
     widest = max((record.start - record.at for record in records if record.header is not None), default=0)
     settled: list[Record] = []
-    chain: list[Record] = []
-    for record in records:
-        if record.name in small or (record.sure and record.name not in index):
-            settled += [*_settle_chain(chain, order, index, sizes), record]
-            chain = []
-            continue
-        if chain and not _touch(chain[-1], record, widest):
-            settled += _settle_chain(chain, order, index, sizes)
-            chain = []
-        chain.append(record)
-    settled += _settle_chain(chain, order, index, sizes)
+    for chain in chains:
+        before = settled[-1] if settled else None
+        if before is None or not HEADER_BYTES <= chain[0].start - before.end <= widest:
+            # more than a header, lost, can lie between them
+            before = None
+        settled += _settle_chain(chain, before, order, index, sizes, small)
     return _without_rivals(_without_strays(settled, index))
 
 
 def labels(records: Sequence[Record], prefix: str) -> list[str]:
-    """Names, and for records without one "<prefix>/data/?", or "<prefix>/?" for those that stand beside the tensors'."""
+    """Names, and "<prefix>/data/?" for records without one, or "<prefix>/?" for those that stand beside the data."""
     small = {f"{prefix}/{name}" for name in SMALL}
     followers = small | {f"{prefix}/{DATA}0"}
     behind = ""
@@ -90,38 +95,43 @@ def labels(records: Sequence[Record], prefix: str) -> list[str]:
 
 
 def _settle_chain(
-    chain: Sequence[Record], order: Sequence[str], index: Mapping[str, int], sizes: Mapping[str, int]
+    chain: Sequence[Record],
+    before: Record | None,
+    order: Sequence[str],
+    index: Mapping[str, int],
+    sizes: Mapping[str, int],
+    small: Collection[str],
 ) -> list[Record]:
-    votes: Counter[int] = Counter()
-    for place, record in enumerate(chain):
-        for name in record.witnesses or (record.name,):
-            if name in index:
-                votes[index[name] - place] += 1
-    ranked = votes.most_common(2)
-    clear = bool(ranked) and (len(ranked) == 1 or ranked[0][1] > ranked[1][1])
-    first = ranked[0][0] if clear else 0
+    """Names for records that touch one another, and perhaps follow ``before``: each by those around it."""
+    firsts = [[index[name] - place for name in record.witnesses if name in index] for place, record in enumerate(chain)]
+    if not any(firsts) and before is not None and before.name in index:
+        firsts[0] = [index[before.name] + 1]
     settled = []
     for place, record in enumerate(chain):
-        if record.sure or not order:
+        if record.sure or not order or record.name in small:
             settled.append(record)
             continue
-        expected = order[first + place] if clear and 0 <= first + place < len(order) else ""
-        if expected and sizes.get(expected, record.size) != record.size:
+        around = firsts[max(0, place - _AROUND) : place + _AROUND + 1]
+        votes = Counter(first for said in around for first in said)
+        most = max(votes.values(), default=0)
+        best = [first for first, count in votes.items() if count == most]
+        own = [first for first in firsts[place] if first in best]
+        first = own[0] if len(own) == 1 else best[0] if len(best) == 1 else len(order)
+        expected = order[first + place] if 0 <= first + place < len(order) else ""
+        if sizes.get(expected, record.size) != record.size:
             expected = ""
-        if expected == record.name or not expected or expected in record.witnesses:
+        if expected in ("", record.name, *record.witnesses):
             settled.append(replace(record, name=expected))
-        elif ranked[0][1] >= 2:
+        elif most >= 2 or not record.witnesses:
             settled.append(replace(record, name=expected, note="; ".join(filter(None, (record.note, BY_PLACE)))))
         else:
             settled.append(replace(record, name=""))
     return settled
 
 
-def _touch(before: Record, after: Record, widest_header: int) -> bool:
-    """Nothing but a header lies between them."""
-    if after.header is not None or after.entry is not None:
-        return before.end == after.at
-    return HEADER_BYTES <= after.start - before.end <= widest_header
+def _touch(before: Record, after: Record) -> bool:
+    """The second begins where the first ends."""
+    return before.end == after.at and (after.header is not None or after.entry is not None)
 
 
 def _without_strays(records: Sequence[Record], index: Mapping[str, int]) -> list[Record]:
@@ -129,7 +139,7 @@ def _without_strays(records: Sequence[Record], index: Mapping[str, int]) -> list
     anchors = [
         (place, index[record.name]) for place, record in enumerate(records) if record.sure and record.name in index
     ]
-    if any(before > after for (_, before), (_, after) in zip(anchors, anchors[1:], strict=False)):
+    if any(before > after for (_, before), (_, after) in pairwise(anchors)):
         # another order than torch's: packed by another program
         return list(records)
     kept = list(records)
@@ -142,9 +152,7 @@ def _without_strays(records: Sequence[Record], index: Mapping[str, int]) -> list
 
 
 def _longest_rise(numbers: Sequence[int]) -> set[int]:
-    """Positions of the longest rising subsequence; empty rises are the only ones of an empty sequence."""
-    from bisect import bisect_left
-
+    """Positions of the longest rising subsequence; each number once."""
     tails: list[int] = []
     tail_at: list[int] = []
     before: list[int] = []
@@ -183,4 +191,4 @@ def _breaks(order: Sequence[str], present: Sequence[str]) -> int:
     """How often records follow one another that do not in ``order``."""
     index = {name: place for place, name in enumerate(order)}
     places = [index[name] for name in present if name in index]
-    return sum(after != before + 1 for before, after in zip(places, places[1:], strict=False))
+    return sum(after != before + 1 for before, after in pairwise(places))

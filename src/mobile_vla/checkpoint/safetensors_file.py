@@ -22,7 +22,7 @@ from mobile_vla.core import CheckpointError
 _SEARCHED_BYTES = 16 * 2**20
 """Where the length of a header is damaged, its pieces are looked for in so many bytes."""
 _NO_CHECKSUMS = "safetensors stores no checksums: changed bytes in this file cannot be told from right ones"
-_TRIED_POSITIONS = 1 << 20
+_TRIED_POSITIONS = 1 << 21
 _TRIED_TENSORS = 64
 
 
@@ -288,14 +288,18 @@ def _shifts(file: BinaryIO, size: int, known: FileRecord) -> list[int]:
         _fits(file, record.offset + moved, record.size, record.sha256) for record in small if record.offset + moved >= 0
     ):
         return shifts
-    for record in sorted(small, key=lambda record: record.size)[:3]:
+    tries = _TRIED_POSITIONS
+    for record in sorted(small, key=lambda record: record.size):
         first = max(0, record.offset + moved)
-        last = min(record.offset, size - record.size, first + _TRIED_POSITIONS)
+        last = min(record.offset, size - record.size, first + tries)
+        tries -= max(0, last - first) * record.size // 64
         file.seek(first)
         window = file.read(max(0, last - first) + record.size)
         for at in range(len(window) - record.size + 1):
             if hashlib.sha256(window[at : at + record.size]).hexdigest() == record.sha256:
                 return [*shifts, first + at - record.offset]
+        if tries < 0:
+            break
     return shifts
 
 

@@ -30,6 +30,7 @@ _ENTRY = re.compile(
     _NAME + rb'\s*:\s*(\{\s*"dtype"\s*:\s*"[A-Z0-9_]+"\s*,\s*"shape"\s*:\s*\[[\d,\s]*\]\s*,\s*'
     rb'"data_offsets"\s*:\s*\[\s*\d+\s*,\s*\d+\s*\]\s*\})'
 )
+_CLOSING = re.compile(rb"\s*\} *")
 _LINE = re.compile(rb'\\"((?:[^"\\\x00-\x1f])*)\\":\[\\"([A-Z0-9_]+)\\",\[([\d,]*)\],\\"([0-9a-f]{64})\\"\]')
 
 Entries = Mapping[str, Any]
@@ -154,18 +155,20 @@ def _pieces(head: bytes, length: int, damage: str) -> Header:
             name, entry = json.loads(b'"' + match[1] + b'"'), json.loads(match[2])
         except ValueError:
             continue
-        if name not in (METADATA, *entries):
-            entries[name] = entry
+        if name != METADATA:
+            entries.setdefault(name, entry)
             end = match.end()
     lines = dict(_lines(head[: end or _MOST_LOST]))
     if not entries and not lines:
         return Header({}, (), damage=(f"{damage}: names and places of tensors are lost",))
-    closing = re.compile(rb"\s*\}? *").match(head, end)
-    end = closing.end() if closing else end
-    # headers of ours, and of the format's own library, end with spaces at a multiple of eight
-    starts = [end, *(end // 8 * 8 + extra for extra in (0, 8))]
-    if head[length + LENGTH_BYTES - 1 : length + LENGTH_BYTES] in (b"}", b" "):
-        starts.insert(0, length + LENGTH_BYTES)
+    after = LENGTH_BYTES + length
+    if closing := _CLOSING.match(head, end):
+        # headers of ours, and of the format's own library, end with spaces at a multiple of eight
+        end = closing.end()
+        starts = [end, *(end // 8 * 8 + extra for extra in (0, 8)), after]
+        starts.sort(key=lambda start: start != after or after not in starts[:3])
+    else:  # the end is damaged, or the file was cut off in its header; then no tensor's bytes are there
+        starts = [after]
     what = f"{damage}; {len(entries)} of its entries are left"
     return Header(entries, tuple(starts), lines=lines, damage=(what,))
 

@@ -17,7 +17,7 @@ from mobile_vla.checkpoint.reading import outgoing
 from mobile_vla.checkpoint.safetensors_file import FileRecord
 from mobile_vla.checkpoint.safetensors_file import write as write_safetensors
 from mobile_vla.checkpoint.shards import INDEX_SUFFIX
-from mobile_vla.checkpoint.survey import TRAINING_PATH, is_ours, single_file, survey
+from mobile_vla.checkpoint.survey import TRAINING_PATH, is_ours, own_file, single_file, survey
 from mobile_vla.checkpoint.template import Template, named
 from mobile_vla.checkpoint.verify import Check, Finding, State, Verdict, judge
 from mobile_vla.core import CheckpointError
@@ -185,7 +185,8 @@ def _config(folder: Path) -> tuple[Manifest | None, dict[str, Any] | None]:
         manifest = read_manifest(folder)
         name, known = manifest.config, manifest.files[manifest.config]
     except CheckpointError:
-        manifest, name, known = None, store.CONFIG, None
+        manifest, known = None, None
+        name = (own_file(folder, store.CONFIG) or folder / store.CONFIG).name
     try:
         data = (folder / name).read_bytes()
         values = json.loads(data)

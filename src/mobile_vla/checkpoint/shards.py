@@ -164,6 +164,7 @@ def _by_index(path: Path, index: Path, values: Mapping[str, Any], survey_file: C
         if (tensor := _choose(name, places, weight_map.get(name), doubts)) is not None:
             tensors.append(tensor)
     problems += doubts.problems()
+    tensors += _unnamed_shards(index, mapped, survey_file, holders)
     for file in layouts:
         if astray := [name for name in mapped[file] if name not in holders]:
             what = f"the index seeks {_names(astray)} in {file}, which does not hold it"
@@ -243,15 +244,33 @@ def _choose(name: str, places: Mapping[str, Tensor], sought: str | None, doubts:
     return next(iter(places.values())) if alone else None
 
 
-def _extra_files(index: Path, mapped: Collection[str]) -> list[Problem]:
+def _extra_paths(index: Path, mapped: Collection[str]) -> list[Path]:
     """Numbered files that look like shards of this index, which does not name them."""
     stems = {(match["stem"], match["suffix"]) for name in mapped if (match := _NUMBERED.fullmatch(name))}
-    extra = [
-        path.name
+    return [
+        path
         for one in numbered_sets(index.parent)
         for path in one.files.values()
         if (one.stem, one.suffix) in stems and path.name not in mapped
     ]
+
+
+def _unnamed_shards(
+    index: Path, mapped: Collection[str], survey_file: Callable[[Path], Layout], holders: Collection[str]
+) -> list[Tensor]:
+    """Tensors of shards that the index does not name: perhaps it lost a line, perhaps they are another checkpoint's."""
+    layouts, _ = _survey_all(_extra_paths(index, mapped), survey_file, {})
+    note = "its shard is not named by the index: the index may have lost a line, or the shard be another checkpoint's"
+    return [
+        replace(tensor, run=replace(tensor.run, checksum=None), note=note, doubtful=True)
+        for layout in layouts.values()
+        for tensor in layout.tensors
+        if tensor.name not in holders and tensor.run is not None
+    ]
+
+
+def _extra_files(index: Path, mapped: Collection[str]) -> list[Problem]:
+    extra = [path.name for path in _extra_paths(index, mapped)]
     return [Problem(f"named like shards, but unknown to the index: {_names(extra)}", harmless=True)] if extra else []
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +52,17 @@ def _file(path: Path, opaque: Collection[str]) -> Layout:
 
 def is_ours(folder: Path) -> bool:
     """A checkpoint folder of mobile-vla, whole or not."""
-    return (folder / WEIGHTS).exists() and ((folder / CONFIG).exists() or (folder / MANIFEST).exists())
+    return own_file(folder, WEIGHTS) is not None and (
+        own_file(folder, CONFIG) is not None or (folder / MANIFEST).exists()
+    )
+
+
+def own_file(folder: Path, name: str) -> Path | None:
+    """The file of ours that goes by ``name``; a save over another one counts them, and the latest is taken."""
+    stem, dot, suffix = name.partition(".")
+    counted = re.compile(re.escape(stem) + r"(-\d+)?" + re.escape(dot + suffix))
+    found = [path for path in folder.glob(f"{stem}*{dot}{suffix}") if counted.fullmatch(path.name)]
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def single_file(folder: Path) -> Path | None:
@@ -95,14 +106,15 @@ def _ours(folder: Path) -> Layout:
     runs: list[Run] = []
     unknowable: tuple[str, ...] = ()
     for name, inside in ((WEIGHTS, ()), (TRAINING, (TRAINING_PATH,))):
-        if (folder / name).exists():
-            part = safetensors_file.survey(folder / name)
+        file = own_file(folder, name)
+        if file is not None:
+            part = safetensors_file.survey(file)
             tensors += [replace(tensor, path=(*inside, *tensor.path)) for tensor in part.tensors]
             runs += part.runs
             problems += [replace(each, what=f"{name}: {each.what}") for each in part.problems]
             unknowable += part.unknowable
-    config = folder / CONFIG
-    if config.exists():
+    config = own_file(folder, CONFIG)
+    if config is not None:
         runs.append(Run(CONFIG, config, 0, config.stat().st_size))
     else:
         problems.append(Problem(f"{CONFIG} is missing", harmless=True))

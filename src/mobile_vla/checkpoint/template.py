@@ -304,13 +304,20 @@ def _header(source: Source) -> Header:
     return parse(source.read(0, LENGTH_BYTES + min(length, MAX_BYTES)), source.size)
 
 
+def _is_cut_in_header(source: Source) -> bool:
+    head = source.read(0, LENGTH_BYTES + 1)
+    length = int.from_bytes(head[:LENGTH_BYTES], "little")
+    return length <= MAX_BYTES and head[LENGTH_BYTES:] in (b"", b"{") and LENGTH_BYTES + length > source.size
+
+
 def _base(
     source: Source, header: Header, known: Mapping[tuple[str, ...], Tensor], meant: Sequence[Named]
 ) -> int | None:
     """What to add to the template's offsets; None where the file does not fit the template.
 
     By the tensors that are known; else by the end of a header that is whole; else by the end of the file, for that is
-    where it was if only the head is lost or damaged.
+    where it was if only the head is lost or damaged. A header that names other tensors alone is another file's; one
+    that goes on beyond the end of the file has no bytes behind it.
     """
     bases = set()
     for each in meant:
@@ -322,7 +329,9 @@ def _base(
     if bases:
         return bases.pop() if len(bases) == 1 else None
     if header.starts and not header.damage:
-        return header.starts[0] - min(each.offset or 0 for each in meant)
+        return None if header.entries else header.starts[0] - min(each.offset or 0 for each in meant)
+    if _is_cut_in_header(source):
+        return None
     return source.size - max((each.offset or 0) + each.size for each in meant)
 
 

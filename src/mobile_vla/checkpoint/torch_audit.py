@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from mobile_vla.checkpoint.layout import Checksum, Problem
 from mobile_vla.checkpoint.torch_records import HEADER_BYTES, Known, Record, data_start, descriptor_bytes, zip64_bytes
@@ -33,7 +34,7 @@ def misplaced(known: Known) -> Iterator[Problem]:
     if len(gaps) > _SHOWN:
         yield Problem(f"{len(gaps) - _SHOWN} more stretches of the file belong to no record", harmless=True)
     records = known.records
-    for before, after in zip(records, records[1:], strict=False):
+    for before, after in pairwise(records):
         if after.at < before.end:
             yield Problem(f"{_called(after)} begins before the one before it ends", harmless=True)
     if records and directory.entries and directory.whole and records[-1].end > directory.start:
@@ -111,9 +112,9 @@ def _is_damaged(found: int, right: int) -> bool:
 
 
 def _is_sealed(known: Known, crcs: Sequence[int]) -> bool:
-    """The serialization id (since torch 2.1) ends with a hash of the checksums of all records before it that hold bytes.
+    """The serialization id (since torch 2.1) ends with a hash of the checksums of all records with bytes before it.
 
-    In 20 digits, as ``c10::hash_combine`` makes it; each step is that function.
+    It has 20 digits; each step is ``c10::hash_combine``.
     """
     seal = 0
     for record, crc in zip(known.records, crcs, strict=True):
@@ -184,6 +185,8 @@ def _entry_faults(known: Known, record: Record, entry: Entry) -> Iterator[str]:
     size = record.size
     if {entry.packed, entry.size} != {size}:
         yield "size"
+    if not size and entry.crc:
+        yield "checksum"
     if entry.offset + (known.directory.shift or 0) != record.at and known.directory.whole:
         yield "place"
     if entry.disk:

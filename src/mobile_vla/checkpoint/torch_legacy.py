@@ -226,7 +226,9 @@ def _places(source: Source, start: int, storages: Sequence[StorageRef], problems
     turn = len(storages)
     while moved and turn > front and at_end[turn - 1]:
         turn -= 1
-    if not any(storage.numel for storage in storages[turn:]):
+    overlaps = bool(turn < len(storages) and front and offsets[turn] + moved <= offsets[front - 1])
+    if overlaps or not any(storage.numel for storage in storages[turn:]):
+        # a file cut off behind a storage that is like its last one, or counts that are mere zeros
         turn = len(storages)
     inside = turn < len(storages)
     _say_size(moved, inside, problems)

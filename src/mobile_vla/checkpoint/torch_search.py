@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from mobile_vla.checkpoint.record_names import SMALL, same_but_a_byte, settle_names, writing_order
 from mobile_vla.checkpoint.torch_records import (
@@ -106,7 +107,11 @@ def _by_directory(known: Known) -> list[Entry]:
             doubtful.append((entry, ranked, places[0]))
     if known.directory.shift:
         # records that were cut short claim bytes of those behind them: what a checksum proves comes first
-        doubtful = [(entry, ranked, at) for entry, ranked, at in doubtful if not _add_proven(known, ranked)]
+        doubtful = [
+            (entry, ranked, at)
+            for entry, ranked, at in doubtful
+            if not entry.name.isprintable() or not _add_proven(known, ranked)
+        ]
     return [entry for entry, ranked, at in doubtful if not _decide(known, entry, ranked, at)]
 
 
@@ -118,8 +123,9 @@ def _ranked(known: Known, entry: Entry, following: int | None, places: Sequence[
     fits: dict[int, _Fit] = {}
     for at in places:
         for score, record in _fits(known, entry, following, at):
-            # where nothing at all speaks for a place, the directory's word is for the first one
-            if (score or at == places[0]) and score > fits.get(record.start, (-1, record))[0]:
+            # where nothing else speaks for a place, the directory's word is for the first one, if it leaves no gap
+            tight = following is not None and record.end - at == following - entry.offset
+            if (score or (tight and at == places[0])) and score > fits.get(record.start, (-1, record))[0]:
                 fits[record.start] = score, record
     return sorted(fits.values(), key=lambda fit: -fit[0])
 
@@ -137,6 +143,9 @@ def _add_proven(known: Known, ranked: Iterable[_Fit]) -> bool:
 
 def _decide(known: Known, entry: Entry, ranked: Sequence[_Fit], at: int) -> bool:
     """Between places of which none fits wholly the checksum decides; False if it cannot."""
+    if not entry.name.isprintable():
+        # its name is damaged: better names may stand elsewhere
+        return False
     if not ranked:
         known.lost[entry.name] = _why_lost(known, entry, at)
         # before a whole directory nothing is cut off but a head
@@ -170,7 +179,7 @@ def _fits(known: Known, entry: Entry, following: int | None, at: int) -> Iterato
             # without a descriptor the next record's place is the only sign of an end, and that is worked out from it
             follows = bare and begins and following is not None and start + size == following + moved
             ends = descriptor is not None or follows
-            if size != entry.size and not (descriptor is not None and descriptor.crc == entry.crc):
+            if size != entry.size and (descriptor is None or not (begins or descriptor.crc == entry.crc)):
                 continue
             end = descriptor.end if descriptor is not None else start + size + descriptor_bytes_of(entry, size)
             kept = header if header is not None and (named or (ends and header.start == start)) else None
@@ -269,11 +278,12 @@ class _Search:
         joined = {record.entry.at for record in known.records if record.entry is not None}
         for record in known.records:
             entry = known.entry(record.name)
-            if record.entry is None and entry is not None and entry.at not in joined and entry.size == record.size:
-                # of records with one name the directory means the one with its checksum
-                if record.descriptor is None or entry.crc == record.descriptor.crc or not self._has_twin(record):
-                    known.replace(record, replace(record, entry=entry))
-                    joined.add(entry.at)
+            if record.entry is not None or entry is None or entry.at in joined or entry.size != record.size:
+                continue
+            # of records with one name the directory means the one with its checksum
+            if record.descriptor is None or entry.crc == record.descriptor.crc or not self._has_twin(record):
+                known.replace(record, replace(record, entry=entry))
+                joined.add(entry.at)
         self._moves = sorted(
             (record.entry.offset, record.at - record.entry.offset)
             for record in known.records
@@ -281,7 +291,7 @@ class _Search:
         )
         self._heads = sorted({record.at for record in known.records} | {header.at for header in self.open.values()})
         placed = {record.entry.at for record in known.records if record.entry is not None}
-        lacking = [entry for entry in known.entries.values() if entry.at not in placed]
+        lacking = [entry for entry in known.entries.values() if entry.at not in placed and entry.name.isprintable()]
         for entry in [entry for entry in lacking if not self._by_checksum(entry)]:
             self._by_any_sign(entry)
         names = {record.name for record in known.records}
@@ -493,7 +503,7 @@ def _by_neighbours(known: Known) -> None:
     index = {name: place for place, name in enumerate(order)}
     records: list[Record | None] = [None, *known.records, None]
     last = -1
-    for before, after in zip(records, records[1:], strict=False):
+    for before, after in pairwise(records):
         if before is not None:
             last = index.get(before.name, last if before.name else len(order))
         stop = len(order) if after is None else index.get(after.name, len(order))

@@ -22,9 +22,9 @@ _NO_BYTES = Checksum("crc32", "00000000")
 def survey(path: Path, opaque: Collection[str] = ()) -> Layout:
     """Which tensors the file holds and where, whole or damaged; ``opaque`` as in ``read_torch_pickle``.
 
-    Every run has the CRC-32 that the file stores for it, or none where that is lost; a record that no name is left of
-    is labelled "<folder>/data/?", or "<folder>/?" if it is no tensor's. CheckpointError when the file cannot be read or is none of torch's;
-    UnsafeCheckpointError for a hostile pickle, and for a zip that was made to mislead.
+    Every run has the CRC-32 that the file stores for it, or none where that is lost; a record without a name is
+    labelled "<folder>/data/?", or "<folder>/?" if it is no tensor's. CheckpointError when the file cannot be read or is
+    none of torch's; UnsafeCheckpointError for a hostile pickle, and for a zip that was made to mislead.
     """
     with Source(path) as source:
         directory = read_directory(source)
@@ -107,15 +107,16 @@ def _tensors(known: Known, runs: Mapping[str, Run]) -> Iterator[Tensor]:
     big_endian = _is_big_endian(known)
     for path, tensor in known.contents.tensors:
         name = f"{known.prefix}/{DATA}{tensor.storage.key}"
-        run, note = runs.get(name), notes.get(name, "")
-        if 0 in tensor.shape and run is None:
-            run = Run(name, known.source.path, 0, 0, _NO_BYTES)
-        elif run is None:
+        run, note, size = runs.get(name), notes.get(name, ""), known.sizes[name]
+        if run is None:
             note = f"{name} is lost: {known.lost.get(name, 'its bytes are not found')}"
-        elif run.size != known.sizes[name]:
-            run, note = None, f"{name} has {run.size} bytes where the pickle says {known.sizes[name]}"
+        elif run.size != size:
+            note = f"{name} has {run.size} bytes where the pickle says {size}"
+            run = None
         elif big_endian:
             run, note = None, "it is stored in big-endian order"
+        if run is None and 0 in tensor.shape:
+            run, note = Run(name, known.source.path, 0, 0, _NO_BYTES), ""
         yield described(path, tensor, run, note)
 
 

@@ -39,8 +39,8 @@ _TRIED_ENDS = 16
 class Directory:
     """Entries from byte ``start`` to ``end``, and the end records up to ``tail``.
 
-    ``whole``: they follow one another without a gap up to the end records, which agree with them. ``shift`` is how far the directory stands
-    from where the end records say: negative where bytes before it are lost, None where nothing tells.
+    ``whole``: they follow one another without a gap up to the end records, which agree with them. ``shift`` is how far
+    the directory stands from where the end records say: negative where bytes are lost, None where nothing tells.
     """
 
     start: int

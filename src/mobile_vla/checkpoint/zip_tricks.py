@@ -4,14 +4,11 @@ Damage changes one place. What is refused here stands in two places alike (local
 entries), so no damage made it. Where only one place says so, the file is damaged, and is dealt with as such.
 """
 
-import re
-
 from mobile_vla.checkpoint.record_names import same_but_a_byte
 from mobile_vla.checkpoint.zip_directory import Directory
 from mobile_vla.checkpoint.zip_parts import HAS_DESCRIPTOR, Entry, Header, Source, descriptor_of, header_at
 from mobile_vla.core import UnsafeCheckpointError
 
-_RUNNABLE = re.compile(r"[\x20-\x7e]+\.(pkl|py)")
 _ENCRYPTED = 1 | 1 << 6 | 1 << 13
 
 
@@ -25,10 +22,9 @@ def refuse_tricks(source: Source, directory: Directory) -> None:
             continue
         if header.raw_name == entry.raw_name:
             intact.append((entry, header))
-        elif directory.whole and not directory.shift:
+        elif header.raw_name in names and directory.whole and not directory.shift:
             # where bytes are missing an entry may well point to its neighbour's header
-            if header.raw_name in names or _RUNNABLE.fullmatch(header.name):
-                _refuse_two_names(source, entry, header)
+            _refuse_two_names(source, entry, header)
     for entry, header in intact:
         _refuse_name(source, entry.name)
         _refuse_packed(source, entry, header)
@@ -44,7 +40,9 @@ def _refuse_two_names(source: Source, entry: Entry, header: Header) -> None:
     """Both names mean something and are far apart, and all else about the entry is right."""
     alike = (header.flags, header.method, header.version, header.stamp)
     expected = (entry.flags, entry.method, entry.version, entry.stamp)
-    if alike != expected or same_but_a_byte(header.raw_name, entry.raw_name):
+    folders = {name.partition("/")[0] for name in (header.name, entry.name)}
+    sound = len(folders) == 1 and header.name.isprintable() and entry.name.isprintable()
+    if alike != expected or not sound or same_but_a_byte(header.raw_name, entry.raw_name):
         return
     if entry.size and entry.flags & HAS_DESCRIPTOR:
         descriptor = descriptor_of(source, header.start, entry.size)
@@ -101,7 +99,8 @@ def _refuse_twice(source: Source, intact: list[tuple[Entry, Header]]) -> None:
 def _refuse_overlaps(source: Source, intact: list[tuple[Entry, Header]]) -> None:
     """Both entries with their own header and their own true checksum."""
     before: tuple[Entry, Header] | None = None
-    for entry, header in sorted(intact, key=lambda pair: pair[1].at):
+    filled = [(entry, header) for entry, header in intact if entry.size]
+    for entry, header in sorted(filled, key=lambda pair: pair[1].at):
         if before is not None and header.at != before[1].at:
             known, inside = before
             if header.at < inside.start + known.size and header.start + entry.size <= source.size:

@@ -172,9 +172,10 @@ def run_pull(options: argparse.Namespace) -> int:
     """0 when the copy is whole, 1 when it equals a source that is damaged, 3 when nothing proves it."""
     from mobile_vla.checkpoint.pull import pull
     from mobile_vla.checkpoint.verify import State
-    from mobile_vla.cli.checkpoint_words import print_pulled, pulled_values
+    from mobile_vla.cli.checkpoint_words import print_pulled, pulled_values, shown_progress
 
-    pulled = pull(options.source, options.target)
+    with shown_progress("pull", options.json) as progress:
+        pulled = pull(options.source, options.target, progress=progress)
     if options.json:
         print_json(pulled_values(pulled))
     else:

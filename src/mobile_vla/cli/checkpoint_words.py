@@ -1,10 +1,12 @@
 """What ``mobile-vla checkpoint`` prints: for people, and as plain values for ``--json``."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.progress import DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
 from mobile_vla.checkpoint.atomic import readable
@@ -111,6 +113,8 @@ def print_pulled(pulled: Pulled) -> None:
     again = ", going on where it was cut off" if pulled.resumed else ""
     sizes = f"{readable(pulled.bytes_total)}, {readable(pulled.bytes_sent)} sent{again}"
     print(f"{pulled.target}: {sizes}; equal to its source")
+    if pulled.damage:
+        print(pulled.damage)
     print_verdict(pulled.verdict)
 
 
@@ -121,8 +125,19 @@ def pulled_values(pulled: Pulled) -> dict[str, Any]:
         "bytes_total": pulled.bytes_total,
         "bytes_sent": pulled.bytes_sent,
         "resumed": pulled.resumed,
+        "damage": pulled.damage,
         "verdict": verdict_values(pulled.verdict),
     }
+
+
+@contextmanager
+def shown_progress(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A line on stderr, where that is a terminal: how many bytes are done of how many, how fast, how long still."""
+    console = Console(stderr=True)
+    columns = (TextColumn(name), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def found_table(found: Sequence[Found]) -> None:

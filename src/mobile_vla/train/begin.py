@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from mobile_vla.checkpoint import is_saved, load
-from mobile_vla.checkpoint.keep import STEP_PREFIX, newest_whole
+from mobile_vla.checkpoint.keep import START_PREFIX, STEP_PREFIX, newest_whole
 from mobile_vla.checkpoint.manifest import MANIFEST
 from mobile_vla.core import CheckpointError, DamagedCheckpointError
 from mobile_vla.policy.compact import CompactNetwork
 from mobile_vla.policy.weights import save_network, take, weights_identity
 from mobile_vla.train.steps import damage_of
 
-START_PREFIX, FIRST_PARTS = "start-", "read.parts"
+FIRST_PARTS = "read.parts"
 
 
 def begin(
