@@ -100,7 +100,7 @@ def test_an_incomplete_checkpoint_is_refused_with_what_it_lacks_and_what_to_do(i
     with pytest.raises(CheckpointError) as refusal:
         load_network(incomplete)
     said = str(refusal.value)
-    assert "salvaged without head.0.weight, query.bias" in said
+    assert "salvaged without 2 tensors: head.0.weight, query.bias" in said
     assert "--allow-missing head.0.weight --allow-missing query.bias" in said
     assert f"mobile-vla train RUN --init-from {incomplete}" in said
     assert "--allow-unproven" not in said
@@ -349,3 +349,9 @@ def test_what_is_no_checkpoint_is_refused(network: CompactNetwork, tmp_path: Pat
 def test_many_names_are_counted_by_their_first_part() -> None:
     assert grouped(["eye.a", "eye.b", "one"]) == "eye.a, eye.b, one"
     assert grouped([f"eye.{number}" for number in range(9)] + ["query.bias"]) == "eye (9 tensors), query.bias"
+
+
+def test_a_pattern_allows_many(incomplete: Path) -> None:
+    load_network(incomplete, allow_missing=["head.*", "query.*"])
+    with pytest.raises(CheckpointError, match=r"query\.bias"):
+        load_network(incomplete, allow_missing=["head.*"])

@@ -98,7 +98,7 @@ def _add_opaque(parser: argparse.ArgumentParser) -> None:
 def run_find(options: argparse.Namespace) -> int:
     """0 when a whole one was found for the policy, 1 when not."""
     from mobile_vla.checkpoint.find import best, find
-    from mobile_vla.cli.checkpoint_words import found_table, found_values
+    from mobile_vla.cli.checkpoint_words import found_values, print_found
 
     folders = options.folders or [Path("runs")]
     found = find(folders, quick=options.quick)
@@ -106,7 +106,7 @@ def run_find(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"found": [found_values(each) for each in found], "best": str(pick.path) if pick else None})
     else:
-        found_table(found)
+        print_found(found)
         places = ", ".join(str(folder) for folder in folders)
         if pick is None:
             print(f"no whole checkpoint for the policy {options.policy} below {places}")

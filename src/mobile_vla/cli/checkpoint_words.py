@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Table
 
 from mobile_vla.checkpoint.atomic import readable
 from mobile_vla.checkpoint.convert import Converted
@@ -23,9 +22,9 @@ _BAD = (State.DAMAGED, State.MISSING, State.DOUBTFUL)
 
 def print_verdict(verdict: Verdict) -> None:
     """The judgement first, then what is wrong, tensor by tensor, then what cannot be known."""
-    rate = verdict.bytes_read / max(verdict.seconds, 1e-9) / 1e9
+    rate = f", {verdict.bytes_read / verdict.seconds / 1e9:.2f} GB/s" if verdict.seconds > 0.5 else ""
     print(f"{verdict.path}: {verdict.state} ({verdict.format})")
-    print(f"{_counts(verdict.findings)}; {readable(verdict.bytes_read)} checked, {rate:.2f} GB/s")
+    print(f"{_counts(verdict.findings)}; {readable(verdict.bytes_read)} checked{rate}")
     for problem in verdict.problems:
         print(f"  wrong: {problem.what}{' (costs no tensor)' if problem.harmless else ''}")
     _print_some([finding for finding in verdict.findings if finding.state in _BAD])
@@ -80,7 +79,7 @@ def print_rescue(rescue: Rescue) -> None:
         print(f"  {len(rescue.unnamed)} whole ones without a name are in {UNNAMED}; --template OTHER may name them")
     if rescue.lost:
         print(f"  {len(rescue.lost)} lost:")
-        _print_some(rescue.lost)
+        _print_some(rescue.lost, most=5)
     for note in rescue.notes:
         print(f"  {note}")
     print(f"{rescue.out}: weights, and {REPORT} with the proof of each tensor")
@@ -140,28 +139,26 @@ def shown_progress(name: str, quiet: bool) -> Iterator[Callable[[int, int], None
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def found_table(found: Sequence[Found]) -> None:
-    """One line for each checkpoint; what is wrong with it stands below."""
-    if not found:
-        return
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for title in ("path", "what", "for", "size", "saved", "step", "metric", "state"):
-        table.add_column(title, overflow="fold", justify="right" if title in ("size", "step") else "left")
-    for each in found:
-        metric = f"{each.metric.name} {each.metric.value:.4g}" if each.metric else ""
-        state = f"{each.state}, incomplete" if each.salvaged else str(each.state)
-        table.add_row(
+def print_found(found: Sequence[Found]) -> None:
+    """One line for each checkpoint, and below it what is wrong with it."""
+    columns = [
+        [
             str(each.path),
-            str(each.format),
-            each.model or "",
+            f"{each.state}, incomplete" if each.salvaged else str(each.state),
             readable(each.size_bytes),
             f"{each.saved_at:%Y-%m-%d %H:%M}",
-            str(each.step) if each.step is not None else "",
-            metric,
-            f"{state}: {each.damage}" if each.damage else state,
-        )
-    console.print(table)
+            str(each.format),
+            each.model or "",
+            f"step {each.step}" if each.step is not None else "",
+            f"{each.metric.name} {each.metric.value:.4g}" if each.metric else "",
+        ]
+        for each in found
+    ]
+    widths = [max(map(len, column)) for column in zip(*columns, strict=True)]
+    for each, row in zip(found, columns, strict=True):
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        if each.damage:
+            print(f"    {each.damage}")
 
 
 def found_values(found: Found) -> dict[str, Any]:
@@ -192,9 +189,9 @@ def _counts(findings: Sequence[Finding]) -> str:
     return f"{len(findings)} tensors, {elements:,} numbers: {states}" if findings else "no tensors"
 
 
-def _print_some(findings: Sequence[Finding]) -> None:
-    for finding in findings[:_SHOWN]:
+def _print_some(findings: Sequence[Finding], most: int = _SHOWN) -> None:
+    for finding in findings[:most]:
         tensor = finding.tensor
         print(f"  {finding.state}: {tensor.name} {tensor.dtype} {list(tensor.shape)}: {finding.proof}")
-    if len(findings) > _SHOWN:
-        print(f"  and {len(findings) - _SHOWN} more; --json lists them all")
+    if len(findings) > most:
+        print(f"  and {len(findings) - most} more; --json lists them all")

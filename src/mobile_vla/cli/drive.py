@@ -32,7 +32,7 @@ def add_to(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="TENSOR",
-        help="drive with a salvaged policy that lacks this tensor, at its value before any training; may be repeated",
+        help="drive with a salvaged policy that lacks this tensor (or these: text.*), left as before any training",
     )
     parser.add_argument(
         "--allow-unproven", action="store_true", help="drive with a salvaged policy whose bytes no checksum proves"

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,7 @@ def load_network(
     """Read a network in evaluation mode.
 
     Of a salvaged checkpoint, tensors in ``allow_missing`` may be missing, and start from initial values that are the
-    same each time; ``allow_unproven`` takes those that no checksum proves. CheckpointError for damage, another policy,
+    same each time ("text.*" allows all below it); ``allow_unproven`` takes those that no checksum proves. CheckpointError for damage, another policy,
     missing or unproven tensors that are not allowed, or tensors that do not fit; ContractMismatchError when
     ``contract`` is given and the checkpoint was made for another.
     """
@@ -216,17 +218,22 @@ def grouped(names: Iterable[str], most: int = 8) -> str:
     )
 
 
+def _patterns(names: Sequence[str], most: int = 8) -> list[str]:
+    """The names, or, where they are many, the first parts that they have in common, with a star."""
+    return list(names) if len(names) <= most else sorted({f"{name.partition('.')[0]}.*" for name in names})
+
+
 def _require_allowed(
     folder: Path, checkpoint: Checkpoint, allow_missing: Collection[str], allow_unproven: bool
 ) -> None:
-    missing = [name for name in checkpoint.missing if name not in allow_missing]
+    missing = [name for name in checkpoint.missing if not any(fnmatchcase(name, each) for each in allow_missing)]
     unproven = () if allow_unproven else checkpoint.unproven
     if not missing and not unproven:
         return
     faults, options = [], []
     if missing:
-        faults.append(f"it was salvaged without {', '.join(missing)}")
-        options += [f"--allow-missing {name}" for name in missing]
+        faults.append(f"it was salvaged without {len(missing)} tensors: {grouped(missing)}")
+        options += [f"--allow-missing {shlex.quote(each)}" for each in _patterns(missing)]
     if unproven:
         faults.append(f"nothing proves {grouped(unproven)}")
         options.append("--allow-unproven")
