@@ -4,6 +4,7 @@ import torch
 from safetensors.numpy import load_file
 
 from mobile_vla.checkpoint.convert import convert
+from mobile_vla.checkpoint.salvage import salvage
 from mobile_vla.checkpoint.verify import State, verify
 from mobile_vla.core import CheckpointError, DamagedCheckpointError, UnsafeCheckpointError
 
@@ -114,3 +115,13 @@ def test_a_hostile_source_runs_nothing(tmp_path, trained):
     assert not (tmp_path / "ran").exists()
     torch.load(tmp_path / "x.pth", weights_only=False)["x"].close()
     assert (tmp_path / "ran").exists()
+
+
+def test_what_a_salvage_left_of_a_nested_one_can_be_converted_too(tmp_path, trained):
+    network, checkpoint = trained
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    with (tmp_path / "x.ckpt").open("r+b") as file:
+        file.truncate((tmp_path / "x.ckpt").stat().st_size - 1)
+    salvage(tmp_path / "x.ckpt", tmp_path / "left")
+    convert(tmp_path / "left" / "weights.safetensors", tmp_path / "y.safetensors", key="state_dict.model")
+    assert load_file(tmp_path / "y.safetensors").keys() == network.state_dict().keys()

@@ -212,7 +212,7 @@ def test_a_damaged_entry_is_named_and_placed_by_the_others(safe):
 def test_a_file_cut_at_its_end_is_left_as_its_whole_header_says(safe):
     path, template = safe
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) - 90])
+    path.write_bytes(data[: len(data) - 60])
     layout = named(survey(path), template)
     truth = {name: raw(tensor) for name, tensor in tensors(1).items()}
     found = safe_bytes(layout)
@@ -249,7 +249,7 @@ def test_a_manifest_of_the_very_file_proves_what_it_places(ours, tmp_path):
 
 def test_of_another_file_the_manifest_proves_nothing(ours, tmp_path):
     template = read_template(ours / "manifest.json")
-    meant = [tensor for tensor in template.tensors if not tensor.path[0] == "training"]
+    meant = [tensor for tensor in template.tensors if tensor.path[0] != "training"]
     size = sum(tensor.size for tensor in meant)
     lone = tmp_path / meant[0].file
     lone.write_bytes(struct.pack("<Q", 0xABCDEF) * (size // 8 + 1))

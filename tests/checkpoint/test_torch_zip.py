@@ -1,3 +1,4 @@
+import contextlib
 import io
 import os
 import random
@@ -64,7 +65,12 @@ def whole(tmp_path_factory):
 def small(tmp_path_factory):
     """Few bytes, so that every one of them can be damaged."""
     make = torch.Generator().manual_seed(1)
-    tensors = {"a": torch.randn(7, generator=make), "b": torch.randn(3, 2, generator=make), "c": torch.arange(5), "d": torch.ones(0)}
+    tensors = {
+        "a": torch.randn(7, generator=make),
+        "b": torch.randn(3, 2, generator=make),
+        "c": torch.arange(5),
+        "d": torch.ones(0),
+    }
     path = tmp_path_factory.mktemp("small") / "model.pt"
     return saved(path, tensors), tensors
 
@@ -412,7 +418,7 @@ def test_whatever_happens_to_a_stretch_nothing_wrong_is_proven_and_the_rest_is_t
 
 
 def test_a_lost_header_is_made_up_for_by_the_directory_or_by_neighbours(place, small):
-    data, tensors = small
+    data, _ = small
     at = data.index(b"model/data/1") - 30
     wiped = data[:at] + bytes(60) + data[at + 60 :]
     assert set(proven(survey(place, wiped))) == ALL
@@ -488,7 +494,7 @@ def test_bytes_before_and_behind_cost_nothing(place, small, garbage):
 
 @pytest.fixture
 def nested(place, small):
-    data, tensors = small
+    data, _ = small
     inner = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     make = torch.Generator().manual_seed(9)
     outer = {"a": torch.randn(7, generator=make), "inner": inner, "b": torch.randn(3, 2, generator=make)}
@@ -518,20 +524,24 @@ def test_a_file_within_a_tensor_never_speaks_for_the_outer_one(place, nested):
 # beyond 4 GiB
 
 
-def big_file(path, small):
-    """A tensor of 4 GiB and a bit, all zeros, as a hole; its checksum by what is known of zeros, not by reading them."""
-    data, _ = small
-    zeros = 2**32 + 4096
-    made = io.BytesIO()
-    make = {"big": torch.empty(zeros, dtype=torch.uint8, device="meta"), "after": torch.arange(7)}
-    with torch.serialization.skip_data():
-        torch.save(make["after"], made)
-    pickle = _pickle_of(zeros)
+ZEROS = 2**32 + 4096
+ZEROS_CRC = 0xB875D37F
+
+
+def big_file(path):
+    """A tensor of 4 GiB and a bit, all zeros, as a hole; its checksum as torch wrote it, not worked out anew."""
+    stream = io.BytesIO()
+    small = torch.zeros(70000, dtype=torch.uint8)
+    torch.save({"small": torch.arange(5.0), "big": small, "after": torch.arange(7), "empty": torch.ones(0)}, stream)
+    with zipfile.ZipFile(stream) as peer:
+        pickle = peer.read("archive/data.pkl")
+    # 70000 as BININT becomes a LONG1 of five bytes
+    pickle = pickle.replace(b"J" + struct.pack("<i", 70000), b"\x8a\x05" + ZEROS.to_bytes(5, "little"))
     parts = [
         Part("model/data.pkl", pickle),
         Part("model/byteorder", b"little"),
         Part("model/data/0", torch.arange(5.0).numpy().tobytes()),
-        Part("model/data/1", b"", zeros, 0xB875D37F),
+        Part("model/data/1", b"", ZEROS, ZEROS_CRC),
         Part("model/data/2", torch.arange(7).numpy().tobytes()),
         Part("model/data/3"),
         Part("model/version", b"3\n"),
@@ -539,30 +549,14 @@ def big_file(path, small):
     return write_zip(path, parts)
 
 
-def _pickle_of(zeros):
-    """The pickle that torch writes for such tensors, patched from one with small sizes."""
-    stream = io.BytesIO()
-    tensors = {
-        "small": torch.arange(5.0),
-        "big": torch.zeros(0x7A7A7A7A - 0x7A7A7A7A + 70000, dtype=torch.uint8),
-        "after": torch.arange(7),
-        "empty": torch.ones(0),
-    }
-    torch.save(tensors, stream)
-    with zipfile.ZipFile(stream) as peer:
-        pickle = peer.read("archive/data.pkl")
-    # 70000 as BININT, the larger number as LONG1 of five bytes
-    return pickle.replace(b"J" + struct.pack("<i", 70000), b"\x8a\x05" + zeros.to_bytes(5, "little"))
-
-
-def test_entries_beyond_4_gib_are_found_without_reading_them(place, small):
-    written = big_file(place, small)
+def test_entries_beyond_4_gib_are_found_without_reading_them(place):
+    written = big_file(place)
     try:
         layout = torch_zip.survey(place)
         assert layout.problems == ()
         runs = {tensor.name: tensor.run for tensor in layout.tensors}
-        assert runs["big"].size == 2**32 + 4096
-        assert runs["big"].checksum == Checksum("crc32", "b875d37f")
+        assert runs["big"].size == ZEROS
+        assert runs["big"].checksum == Checksum("crc32", f"{ZEROS_CRC:08x}")
         assert runs["after"].offset == written.data["model/data/2"] > 2**32
         assert same(tensor_of(layout.tensors[2]), torch.arange(7))
         # the same without its directory: sizes from the pickle, descriptors with 64-bit sizes
@@ -666,7 +660,5 @@ def test_what_stands_in_one_place_only_is_damage(place):
     head=st.sampled_from([b"", b"PK\x03\x04", b"PK\x05\x06", b"PK\x01\x02", b"PK\x06\x06"]),
 )
 def test_no_bytes_make_it_fail_otherwise_than_by_its_own_errors(place, data, head):
-    try:
-        survey(place, head + data)
-    except CheckpointError as error:
-        assert str(place) in str(error)
+    with contextlib.suppress(CheckpointError):
+        assert survey(place, head + data).format is Format.TORCH_ZIP

@@ -310,8 +310,8 @@ def test_a_report_of_a_salvage_that_cannot_be_read_is_named(
 
 
 def test_where_nothing_fits_it_says_what_both_sides_have(network: CompactNetwork, tmp_path: Path) -> None:
-    torch.save({"state": {"model": state_of(network)}}, tmp_path / "nested.pth")
-    with pytest.raises(CheckpointError, match=r"nothing in .*nested\.pth fits.*state\.model.*eye.*checkpoint convert"):
+    torch.save({"state": {"model": {"other.weight": torch.ones(3)}}}, tmp_path / "nested.pth")
+    with pytest.raises(CheckpointError, match=r"nothing in .*nested\.pth fits.*state\.model\.other.*eye"):
         take(network, tmp_path / "nested.pth")
 
 
@@ -355,3 +355,15 @@ def test_a_pattern_allows_many(incomplete: Path) -> None:
     load_network(incomplete, allow_missing=["head.*", "query.*"])
     with pytest.raises(CheckpointError, match=r"query\.bias"):
         load_network(incomplete, allow_missing=["head.*"])
+
+
+def test_names_that_a_training_program_nested_are_found(network: CompactNetwork, tmp_path: Path) -> None:
+    state = state_of(network)
+    torch.save(
+        {"epoch": 1, "state_dict": {f"model.{name}": value for name, value in state.items()}}, tmp_path / "n.ckpt"
+    )
+    other = CompactNetwork(network.config, network.contract)
+    taken = take(other, tmp_path / "n.ckpt")
+    assert (taken.prefix, taken.fresh) == ("state_dict.model.", ())
+    assert all(torch.equal(value, state[name]) for name, value in other.state_dict().items())
+    assert "state_dict.model.*" in str(taken)

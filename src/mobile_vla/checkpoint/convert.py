@@ -45,34 +45,33 @@ def convert(source: Path, target: Path, *, key: str | None = None, opaque: Colle
     if verdict.state is State.DAMAGED:
         raise DamagedCheckpointError(source, verdict.damage)
     tensors = [finding.tensor for finding in verdict.findings]
-    prefix = tuple(key.split(".")) if key is not None else _weights_key(source, tensors)
-    chosen = [tensor for tensor in tensors if tensor.path[: len(prefix)] == prefix and tensor.path != prefix]
+    group = _weights_key(source, tensors) if key is None else key
+    prefix = f"{group}." if group else ""
+    chosen = [tensor for tensor in tensors if tensor.name.startswith(prefix)]
     if not chosen:
         raise CheckpointError(f"{source} has no tensors under {key}; there are {_groups_text(tensors)}")
     target.parent.mkdir(parents=True, exist_ok=True)
     require_space(target.parent, sum(tensor.size for tensor in chosen) + 1024 * len(chosen))
-    ready = [outgoing(tensor, ".".join(tensor.path[len(prefix) :])) for tensor in chosen]
+    ready = [outgoing(tensor, tensor.name.removeprefix(prefix)) for tensor in chosen]
     record = write(target, ready, {"format": "pt", "converted_from": source.name})
     left = [tensor for tensor in tensors if tensor not in chosen]
     size = _disk_bytes(source)
-    return Converted(
-        target, len(chosen), size, record.size, ".".join(prefix), _groups(left), verdict.state is State.WHOLE
-    )
+    return Converted(target, len(chosen), size, record.size, group, _groups(left), verdict.state is State.WHOLE)
 
 
-def _weights_key(source: Path, tensors: list[Tensor]) -> tuple[str, ...]:
+def _weights_key(source: Path, tensors: list[Tensor]) -> str:
     groups = _groups(tensors)
     for name in WEIGHT_KEYS:
         if name in groups:
-            return (name,)
+            return name
     likely = [name for name in groups if not name.lower().startswith(_NOT_WEIGHTS)]
     nested = {name for name in likely if any(len(tensor.path) > 1 for tensor in tensors if tensor.path[0] == name)}
     if len(likely) == len(groups) and not nested:
-        return ()
+        return ""
     if len(nested) == 1 and len(likely) == 1:
-        return (likely[0],)
+        return likely[0]
     if not nested and likely:
-        return ()
+        return ""
     raise CheckpointError(
         f"{source} does not tell which of its parts are the weights: there are {_groups_text(tensors)}; name one: --key"
     )

@@ -22,7 +22,7 @@ _BAD = (State.DAMAGED, State.MISSING, State.DOUBTFUL)
 
 def print_verdict(verdict: Verdict) -> None:
     """The judgement first, then what is wrong, tensor by tensor, then what cannot be known."""
-    rate = f", {verdict.bytes_read / verdict.seconds / 1e9:.2f} GB/s" if verdict.seconds > 0.5 else ""
+    rate = f", {verdict.bytes_read / verdict.seconds / 1e9:.2f} GB/s" if verdict.bytes_read > 1e8 else ""
     print(f"{verdict.path}: {verdict.state} ({verdict.format})")
     print(f"{_counts(verdict.findings)}; {readable(verdict.bytes_read)} checked{rate}")
     for problem in verdict.problems:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shlex
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
@@ -73,9 +74,9 @@ def load_network(
     """Read a network in evaluation mode.
 
     Of a salvaged checkpoint, tensors in ``allow_missing`` may be missing, and start from initial values that are the
-    same each time ("text.*" allows all below it); ``allow_unproven`` takes those that no checksum proves. CheckpointError for damage, another policy,
-    missing or unproven tensors that are not allowed, or tensors that do not fit; ContractMismatchError when
-    ``contract`` is given and the checkpoint was made for another.
+    same each time ("text.*" allows all below it); ``allow_unproven`` takes those that no checksum proves.
+    CheckpointError for damage, another policy, missing or unproven tensors that are not allowed, or tensors that do
+    not fit; ContractMismatchError when ``contract`` is given and the checkpoint was made for another.
     """
     checkpoint = load(folder)
     if checkpoint.policy != POLICY_NAME:
@@ -138,7 +139,8 @@ class Taken:
     """What a network got from the checkpoint at ``path``, by the names of the network's tensors.
 
     ``identity`` as from ``weights_identity``. What was not ``taken`` is ``fresh``: not there, or of another shape.
-    ``unproven`` were taken though no checksum speaks for them, or though they look damaged.
+    ``unproven`` were taken though no checksum speaks for them, or though they look damaged. ``prefix`` stands before
+    the names there, as where a training program nested them ("state_dict.policy.").
     """
 
     path: Path
@@ -146,15 +148,18 @@ class Taken:
     taken: tuple[str, ...]
     fresh: tuple[str, ...]
     unproven: tuple[str, ...]
+    prefix: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         names = {"taken": list(self.taken), "fresh": list(self.fresh), "unproven": list(self.unproven)}
-        return {"path": str(self.path), "sha256": self.identity, **names}
+        return {"path": str(self.path), "sha256": self.identity, "prefix": self.prefix, **names}
 
     def __str__(self) -> str:
         """For a terminal, a line each."""
         lines = [f"{len(self.taken)} of {len(self.taken) + len(self.fresh)} tensors are taken from {self.path}"]
+        if self.prefix:
+            lines.append(f"they are called {self.prefix}* there")
         if self.fresh:
             lines.append(f"start fresh: {grouped(self.fresh)}")
         if self.unproven:
@@ -179,22 +184,36 @@ def take(network: CompactNetwork, path: Path) -> Taken:
         doubted.update(known.unproven)
     doubted.update(_doubted_by_salvage(path))
     own, tensors = network.state_dict(), _weights(verdict)
-    fitting = {tensor.name: tensor for tensor in tensors if tensor.name in own and _fits(tensor, own[tensor.name])}
+    prefix = _prefix(tensors, own)
+    named = {tensor.name.removeprefix(prefix): tensor for tensor in tensors if tensor.name.startswith(prefix)}
+    fitting = {name: tensor for name, tensor in named.items() if name in own and _fits(tensor, own[name])}
     if verdict.format is Format.OURS and known.network.get("vocabulary") != VOCABULARY_HASH:
         fitting.pop(_CHARACTERS, None)
     if not fitting:
         held = ", ".join(tensor.name for tensor in tensors[:3])
         raise CheckpointError(
             f"nothing in {path} fits: none of its {len(tensors)} tensors ({held}, ...) has the name and shape of one "
-            f"in this network ({', '.join(list(own)[:3])}, ...); if they are nested under another name, take them out "
-            f"first: mobile-vla checkpoint convert {path} --to safetensors"
+            f"in this network ({', '.join(list(own)[:3])}, ...)"
         )
     values = {name: _values(tensor).reshape(own[name].shape) for name, tensor in fitting.items()}
     for name, value in values.items():
         own[name].copy_(value)
     taken = tuple(name for name in own if name in fitting)
     fresh = tuple(name for name in own if name not in fitting)
-    return Taken(path, _identity(tensors), taken, fresh, tuple(name for name in taken if name in doubted))
+    return Taken(
+        path, _identity(tensors), taken, fresh, tuple(name for name in taken if prefix + name in doubted), prefix
+    )
+
+
+def _prefix(tensors: Sequence[Tensor], own: Collection[str]) -> str:
+    """What stands before the network's names in most of those tensors that end with one; the first of equals."""
+    counts: Counter[str] = Counter()
+    for tensor in tensors:
+        parts = tensor.name.split(".")
+        counts.update(
+            "".join(f"{part}." for part in parts[:cut]) for cut in range(len(parts)) if ".".join(parts[cut:]) in own
+        )
+    return counts.most_common(1)[0][0] if counts else ""
 
 
 def weights_identity(path: Path) -> str:
