@@ -18,7 +18,7 @@ def outgoing(tensor: Tensor, name: str | None = None) -> Outgoing:
     run = tensor.run
     if run is None:
         raise ValueError(f"{tensor.name} has no bytes")
-    pieces: Callable[[], Iterator[bytes]]
+    pieces: Callable[[], Iterator[bytes | memoryview]]
     if tensor.strides is None or _is_contiguous(tensor.shape, tensor.strides):
         if tensor.start + tensor.size > run.size:
             raise DamagedCheckpointError(run.file, f"{tensor.name} reaches beyond the end of {run.label}")
@@ -28,18 +28,22 @@ def outgoing(tensor: Tensor, name: str | None = None) -> Outgoing:
     return Outgoing(tensor.name if name is None else name, tensor.dtype, tensor.shape, pieces)
 
 
-def _contiguous(run: Run, start: int, size: int) -> Iterator[bytes]:
-    """DamagedCheckpointError when the file is not what it was when it was verified."""
+def _contiguous(run: Run, start: int, size: int) -> Iterator[memoryview]:
+    """Views of one buffer, each good until the next is asked for.
+
+    DamagedCheckpointError when the file is not what it was when it was verified.
+    """
     crc, left = 0, size
-    with run.file.open("rb") as file:
+    buffer = memoryview(bytearray(min(PIECE, size)))
+    with run.file.open("rb", buffering=0) as file:
         file.seek(run.offset + start)
         while left:
-            piece = file.read(min(PIECE, left))
-            if not piece:
+            got = file.readinto(buffer[: min(PIECE, left)])
+            if not got:
                 raise DamagedCheckpointError(run.file, f"it became shorter while {run.label} was read")
-            crc = zlib.crc32(piece, crc)
-            left -= len(piece)
-            yield piece
+            crc = zlib.crc32(buffer[:got], crc)
+            left -= got
+            yield buffer[:got]
     whole = start == 0 and size == run.size and run.checksum is not None and run.checksum.algorithm == "crc32"
     if whole and run.checksum is not None and f"{crc:08x}" != run.checksum.value:
         raise DamagedCheckpointError(run.file, f"it changed while {run.label} was read")

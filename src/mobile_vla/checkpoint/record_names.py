@@ -1,6 +1,6 @@
 """Names of a torch file's records, where the file says two things or nothing: the order of writing decides."""
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -73,7 +73,8 @@ def settle_names(
             # more than a header, lost, can lie between them
             before = None
         settled += _settle_chain(chain, before, order, index, sizes, small)
-    return _without_rivals(_without_strays(settled, index))
+    # copies of one record would make strays of those between them
+    return _keep_one(_without_strays(_keep_one(settled, differing=False), index), differing=True)
 
 
 def labels(records: Sequence[Record], prefix: str) -> list[str]:
@@ -152,12 +153,12 @@ def _without_strays(records: Sequence[Record], index: Mapping[str, int]) -> list
 
 
 def _longest_rise(numbers: Sequence[int]) -> set[int]:
-    """Positions of the longest rising subsequence; each number once."""
+    """Positions of the longest subsequence that never falls."""
     tails: list[int] = []
     tail_at: list[int] = []
     before: list[int] = []
     for position, number in enumerate(numbers):
-        place = bisect_left(tails, number)
+        place = bisect_right(tails, number)
         before.append(tail_at[place - 1] if place else -1)
         tails[place : place + 1] = [number]
         tail_at[place : place + 1] = [position]
@@ -169,8 +170,8 @@ def _longest_rise(numbers: Sequence[int]) -> set[int]:
     return chosen
 
 
-def _without_rivals(records: Sequence[Record]) -> list[Record]:
-    """Of records with one name the sure one keeps it, or the first of equal bytes, or none."""
+def _keep_one(records: Sequence[Record], differing: bool) -> list[Record]:
+    """Of records with one name and one content the sure one keeps it, or the first; of ``differing`` ones, none."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.name, []).append(record)
@@ -181,7 +182,7 @@ def _without_rivals(records: Sequence[Record]) -> list[Record]:
             sure = [each for each in group if each.sure]
             same = len({(each.size, each.checksums[:1]) for each in group}) == 1 and bool(record.checksums)
             keeper = sure[0] if len(sure) == 1 else group[0] if same else None
-            if record is not keeper:
+            if record is not keeper and (keeper is not None or differing):
                 record = replace(record, name="")
         kept.append(record)
     return kept

@@ -7,6 +7,7 @@ it, or by what its header does.
 import hashlib
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -88,15 +89,15 @@ def write(path: Path, tensors: Sequence[Outgoing], metadata: Mapping[str, str] |
         raise CheckpointError(
             f"{path} would need a header of {header_size} bytes; the format allows {safetensors_header.MAX_BYTES}"
         )
-    digests = {}
-    with ThreadPoolExecutor(1) as beside, replacing(path) as file:
+    digests, crc = {}, 0
+    with ThreadPoolExecutor(2) as beside, replacing(path) as file:
         file.write(bytes(header_size))
         for tensor in ordered:
-            digests[tensor.name] = _write_tensor(file, tensor, path, beside)
+            digests[tensor.name], crc = _write_tensor(file, tensor, path, beside, crc)
         header = safetensors_header.build(entries, extra, digests)
         file.seek(0)
         file.write(header)
-        whole = _read_back(file, path, header, [(tensor.size, digests[tensor.name]) for tensor in ordered], beside)
+        whole = _read_back(file, path, header, header_size + at, crc, beside)
     records = {
         tensor.name: TensorRecord(
             tensor.dtype, tensor.shape, header_size + places[tensor.name][0], tensor.size, digests[tensor.name]
@@ -314,32 +315,44 @@ def _fits(file: BinaryIO, offset: int, size: int, sha256: str) -> bool:
     return left == 0 and digest.hexdigest() == sha256
 
 
-def _write_tensor(file: BinaryIO, tensor: Outgoing, path: Path, beside: Executor) -> str:
+def _write_tensor(file: BinaryIO, tensor: Outgoing, path: Path, beside: Executor, crc: int) -> tuple[str, int]:
+    """SHA-256 of the tensor, and the CRC-32 of all tensors so far."""
     digest, written = hashlib.sha256(), 0
     for piece in tensor.pieces():
         hashing = beside.submit(digest.update, piece)
+        crc = zlib.crc32(piece, crc)
         file.write(piece)
         hashing.result()
         written += memoryview(piece).nbytes
     if written != tensor.size:
         raise CheckpointError(f"{path}: {tensor.name} gave {written} bytes where its shape needs {tensor.size}")
-    return digest.hexdigest()
+    return digest.hexdigest(), crc
 
 
-def _read_back(file: BinaryIO, path: Path, header: bytes, tensors: Sequence[tuple[int, str]], beside: Executor) -> str:
-    """SHA-256 of the whole file as the disk gives it back; CheckpointError when it is not what was written."""
+def _read_back(file: BinaryIO, path: Path, header: bytes, size: int, crc: int, beside: Executor) -> str:
+    """SHA-256 of the whole file as the disk gives it back; CheckpointError when it is not what was written.
+
+    That is told by a CRC-32: a disk's mistakes are meant, and a second SHA-256 would take as long as all else.
+    """
     to_the_disk(file)
     file.seek(0)
     if file.read(len(header)) != header:
         raise other_bytes(path)
-    whole = hashlib.sha256(header)
-    for size, sha256 in tensors:
-        digest, left = hashlib.sha256(), size
-        while left and (piece := file.read(min(PIECE, left))):
-            hashing = beside.submit(whole.update, piece)
-            digest.update(piece)
-            hashing.result()
-            left -= len(piece)
-        if left or digest.hexdigest() != sha256:
-            raise other_bytes(path)
+    whole, found = hashlib.sha256(header), 0
+    handle, at, buffers = file.fileno(), len(header), (bytearray(PIECE), bytearray(PIECE))
+    reading = beside.submit(_read_into, handle, buffers[0], at, size)
+    while piece := reading.result():
+        at += len(piece)
+        buffers = buffers[::-1]
+        reading = beside.submit(_read_into, handle, buffers[0], at, size)
+        found = zlib.crc32(piece, found)
+        whole.update(piece)
+    if at != size or found != crc:
+        raise other_bytes(path)
     return whole.hexdigest()
+
+
+def _read_into(handle: int, buffer: bytearray, at: int, end: int) -> memoryview:
+    """The next bytes before ``end``, none at the end of the file."""
+    view = memoryview(buffer)[: min(len(buffer), end - at)]
+    return view[: os.preadv(handle, [view], at)]

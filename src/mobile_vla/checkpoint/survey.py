@@ -141,7 +141,12 @@ def _by_manifest(folder: Path, manifest: Manifest) -> Layout:
         tensors += [replace(tensor, path=(*inside, *tensor.path)) for tensor in part.tensors]
         runs += part.runs
         problems += [replace(each, what=f"{name}: {each.what}") for each in part.problems]
-    metadata: dict[str, Scalar] = {"policy": manifest.policy, "step": manifest.step, "saved_at": manifest.saved_at}
+    metadata: dict[str, Scalar] = {
+        "policy": manifest.policy,
+        "step": manifest.step,
+        "saved_at": manifest.saved_at,
+        "weights_sha256": manifest.identity,
+    }
     return Layout(folder, Format.OURS, tuple(tensors), tuple(runs), tuple(problems), metadata=metadata)
 
 

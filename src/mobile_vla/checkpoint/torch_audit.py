@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from mobile_vla.checkpoint.layout import Checksum, Problem
 from mobile_vla.checkpoint.torch_records import HEADER_BYTES, Known, Record, data_start, descriptor_bytes, zip64_bytes
-from mobile_vla.checkpoint.zip_parts import HAS_DESCRIPTOR, MAX32, ZIP64, Entry, Header, blocks
+from mobile_vla.checkpoint.zip_parts import HAS_DESCRIPTOR, MAX32, ZIP64, Entry, Header, blocks, is_filling
 
 _UTF8 = 1 << 11
 _SHOWN = 8
@@ -141,9 +141,7 @@ def _is_filling(known: Known, header: Header, entry: Entry | None, size: int) ->
     if entry is not None:
         return header.extra == _filling(known, entry.offset, header, size)
     # where it stood when it was written is not known for sure
-    *_, (kind, filling) = blocks(header.extra)[0] or [(0, b"")]
-    whole = not blocks(header.extra)[1] and kind == int.from_bytes(b"FB", "little")
-    return whole and len(filling) < known.alignment and not filling.strip(b"Z")
+    return is_filling(header.extra, known.alignment)
 
 
 def _filling(known: Known, at: int, header: Header, size: int) -> bytes:

@@ -7,7 +7,8 @@ found by arithmetic, and the numbers of elements are all there is to confirm it.
 
 import pickle
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,7 @@ _MACHINE = {
     "little_endian": True,
     "type_sizes": {"short": 2, "int": 4, "long": 4},
 }
+_EXPECTED = {"magic number": _MAGIC, "version": _VERSION, "facts about its machine": _MACHINE}
 _MAGIC_BYTES = b"\x8a\x0a" + _MAGIC.to_bytes(10, "little")
 _COUNT_BYTES = 8
 _WINDOWS = (1 << 20, 1 << 24, DEFAULT_LIMITS.pickle_bytes)
@@ -100,39 +102,55 @@ def _refuse_tar(source: Source) -> None:
 def _head(source: Source, opaque: Collection[str]) -> _Head | Problem:
     """The pickles that describe most of the storages: those at the start, unless a whole file follows a cut one."""
     damage: DamagedCheckpointError | None = None
-    heads: list[tuple[int, _Head]] = []
+    heads: list[_Head] = []
     for start in islice(dict.fromkeys([0, *_beginnings(source)]), _BEGINNINGS):
         problems: list[Problem] = []
         after = _preamble(source, start, problems)
         if after is None:
             continue
-        at, little_endian = after
         if start:
             problems.insert(0, Problem(f"{start} bytes that are nobody's stand before it", harmless=True))
         try:
-            contents = _object(source, at, opaque)
+            heads.append(_read_head(source, start, after, opaque, problems))
         except DamagedCheckpointError as error:
             damage = damage or error
-            continue
-        keys, end = _keys(source, at, contents, problems)
-        head = _Head(start, contents, keys, end, little_endian, tuple(problems))
-        storages = {storage.key: storage for storage in contents.storages}
-        heads.append((len(_odd_counts(source, end, [storages[key] for key in keys])), head))
+    if not heads and damage is None:
+        heads += _without_preamble(source, opaque)
     if heads:
-        return min(heads, key=lambda head: head[0])[1]
+        return min(heads, key=lambda head: _oddity(source, head))
     if damage is not None:
         return Problem(f"names, types and shapes of its tensors are lost: {damage.damage}")
     raise CheckpointError(f"{source.path} is no torch file of the format before 1.6: nothing in it begins like one")
 
 
-def _odd_counts(source: Source, start: int, storages: Sequence[StorageRef]) -> list[StorageRef]:
-    """Those that are not preceded by their number of elements, by arithmetic from the front."""
-    odd = []
-    for storage in storages:
-        if _count(source, start) != storage.numel:
-            odd.append(storage)
-        start += _COUNT_BYTES + storage.size
-    return odd
+def _read_head(
+    source: Source, start: int, after: tuple[int, bool], opaque: Collection[str], problems: list[Problem]
+) -> _Head:
+    at, little_endian = after
+    contents = _object(source, at, opaque)
+    keys, end = _keys(source, at, contents, problems)
+    return _Head(start, contents, keys, end, little_endian, tuple(problems))
+
+
+def _without_preamble(source: Source, opaque: Collection[str]) -> Iterator[_Head]:
+    """Should all of the first three pickles be overwritten: what stands where they end, if it is what it should be."""
+    at = sum(len(pickle.dumps(expected, 2)) for expected in _EXPECTED.values())
+    problems: list[Problem] = []
+    with suppress(DamagedCheckpointError, UnsafeCheckpointError):
+        head = _read_head(source, 0, (at, True), opaque, problems)
+        if head.contents.storages and not problems:
+            what = f"what stands at its start is damaged: {', '.join(_EXPECTED)}"
+            yield replace(head, problems=(Problem(what, harmless=True),))
+
+
+def _oddity(source: Source, head: _Head) -> tuple[int, bool]:
+    """How many storages are not preceded by their number of elements; whether the last does not end with the file."""
+    odd, at = 0, head.end
+    storages = {storage.key: storage for storage in head.contents.storages}
+    for key in head.keys:
+        odd += _count(source, at) != storages[key].numel
+        at += _COUNT_BYTES + storages[key].size
+    return odd, at != source.size
 
 
 def _beginnings(source: Source) -> Iterator[int]:
@@ -152,8 +170,7 @@ def _preamble(source: Source, start: int, problems: list[Problem]) -> tuple[int,
     protocol = _protocol(source, start)
     at, little_endian = start, True
     wrong: list[str] = []
-    expectations = {"magic number": _MAGIC, "version": _VERSION, "facts about its machine": _MACHINE}
-    for what, expected in expectations.items():
+    for what, expected in _EXPECTED.items():
         value, consumed = _plain(source, at, _SMALL_PICKLE)
         if value == {**_MACHINE, "little_endian": False}:
             little_endian = False
@@ -161,7 +178,7 @@ def _preamble(source: Source, start: int, problems: list[Problem]) -> tuple[int,
             wrong.append(what)
             consumed = len(pickle.dumps(expected, protocol))
         at += consumed
-    if len(wrong) == len(expectations):
+    if len(wrong) == len(_EXPECTED):
         return None
     if wrong:
         problems.append(Problem(f"what stands at its start is damaged: {', '.join(wrong)}", harmless=True))

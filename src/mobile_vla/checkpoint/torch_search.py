@@ -23,6 +23,7 @@ from mobile_vla.checkpoint.zip_parts import (
     ENTRY,
     HAS_DESCRIPTOR,
     HEADER,
+    MAX32,
     Descriptor,
     Entry,
     Header,
@@ -30,6 +31,7 @@ from mobile_vla.checkpoint.zip_parts import (
     descriptor_of,
     descriptors_at,
     header_at,
+    is_filling,
     signatures,
 )
 from mobile_vla.core import UnsafeCheckpointError
@@ -178,7 +180,7 @@ def _fits(known: Known, entry: Entry, following: int | None, at: int) -> Iterato
             begins = header is not None and named and header.start == start
             # without a descriptor the next record's place is the only sign of an end, and that is worked out from it
             follows = bare and begins and following is not None and start + size == following + moved
-            ends = descriptor is not None or follows
+            ends = follows or (descriptor is not None and descriptor.crc == entry.crc)
             if size != entry.size and (descriptor is None or not (begins or descriptor.crc == entry.crc)):
                 continue
             end = descriptor.end if descriptor is not None else start + size + descriptor_bytes_of(entry, size)
@@ -290,6 +292,7 @@ class _Search:
             if record.entry is not None and record.header is not None
         )
         self._heads = sorted({record.at for record in known.records} | {header.at for header in self.open.values()})
+        self._name_by_checksum()
         placed = {record.entry.at for record in known.records if record.entry is not None}
         lacking = [entry for entry in known.entries.values() if entry.at not in placed and entry.name.isprintable()]
         for entry in [entry for entry in lacking if not self._by_checksum(entry)]:
@@ -300,6 +303,11 @@ class _Search:
                 self._by_size(header)
         self._by_checksums()
 
+    def _is_filled(self, header: Header) -> bool:
+        name = len(header.raw_name)
+        ways = {data_start(header.at, name, size, self.known.alignment) for size in (0, MAX32)}
+        return is_filling(header.extra, self.known.alignment) or header.start in ways
+
     def _has_twin(self, record: Record) -> bool:
         return sum(each.name == record.name for each in self.known.records) > 1
 
@@ -307,6 +315,9 @@ class _Search:
         """Add the record behind ``header`` if its end fits what something says of its size; where that end is."""
         known = self.known
         if len(header.raw_name) > _MAX_NAME or not header.name.isprintable() or known.near(header.at, header.start + 1):
+            return None
+        if known.by_torch and header.flags & HAS_DESCRIPTOR and not self._is_filled(header):
+            # where its data begins cannot be trusted
             return None
         self.open[header.start] = header
         entry = known.entry(header.name)
@@ -319,6 +330,8 @@ class _Search:
         for size in dict.fromkeys(sizes):
             end = header.start + size
             descriptor = descriptor_of(known.source, header.start, size) if size else None
+            if descriptor is not None and entry is not None and descriptor.crc != entry.crc:
+                continue
             if descriptor is not None or (not header.flags & HAS_DESCRIPTOR and end <= known.source.size):
                 end = descriptor.end if descriptor is not None else end
                 record = Record(header.name, header.at, header.start, size, end, header, None, descriptor)
@@ -420,6 +433,21 @@ class _Search:
             known.add(record)
             del self.open[start]
 
+    def _name_by_checksum(self) -> None:
+        """Records that the directory knows by their content under another name: its word counts."""
+        known = self.known
+        taken = {record.entry.at for record in known.records if record.entry is not None}
+        lacking: dict[tuple[int, int], list[Entry]] = {}
+        for entry in known.entries.values():
+            if entry.at not in taken and entry.size and entry.name.isprintable():
+                lacking.setdefault((entry.size, entry.crc), []).append(entry)
+        for record in known.records:
+            meant = lacking.get((record.size, record.checksums[0]), []) if record.checksums else []
+            if record.entry is None and len(meant) == 1 and meant[0].name != record.name:
+                note = "named by its checksum in the directory"
+                known.replace(record, replace(record, name=meant[0].name, header=None, entry=meant[0], note=note))
+                meant.clear()
+
     def _by_checksum(self, entry: Entry) -> bool:
         """An entry whose own place does not hold its record: wherever its checksum fits."""
         if not _add_proven(self.known, ((0, record) for record in self._places(entry))):
@@ -443,7 +471,10 @@ class _Search:
         for header in self.open.values():
             if header.name == entry.name:
                 end = header.start + entry.size + descriptor_bytes_of(entry, entry.size)
-                places[header.start] = Record(entry.name, header.at, header.start, entry.size, end, header, entry)
+                behind = descriptor_of(known.source, header.start, entry.size)
+                places[header.start] = Record(
+                    entry.name, header.at, header.start, entry.size, end, header, entry, behind
+                )
         for descriptor in self._loose:
             if (descriptor.size, descriptor.crc) == (entry.size, entry.crc):
                 start = descriptor.at - descriptor.size
@@ -472,7 +503,12 @@ class _Search:
         record = Record(header.name, header.at, start, size, min(end, known.source.size), header, note=_NO_CHECKSUM)
         place = bisect_left(self._heads, header.at + 1)
         following = self._heads[place] if place < len(self._heads) else known.source.size
-        moved = [each for each in self._loose if each.size == size and start < each.at < following]
+        # not so far that it could be the next one's, its own being lost
+        moved = [
+            each
+            for each in self._loose
+            if each.size == size and start < each.at < following and abs(each.at - start - size) < size
+        ]
         if moved:
             # bytes were added or lost between the header and this
             record = replace(record, descriptor=moved[0], note="")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mobile_vla.core import CheckpointError
+from mobile_vla.core import CheckpointError, UnsafeCheckpointError
 
 PIECE = 16 * 2**20
 """Most bytes read at once."""
@@ -23,8 +23,8 @@ END_BYTES, END64_BYTES, LOCATOR_BYTES = 22, 56, 20
 MAX16, MAX32 = 0xFFFF, 0xFFFFFFFF
 HAS_DESCRIPTOR = 1 << 3
 """The flag of an entry whose checksum and sizes follow its data."""
-ZIP64 = 1
-"""The number of the extra block with 64-bit sizes and offset."""
+ZIP64, FILLING = 1, 0x4246
+"""Numbers of the extra blocks with 64-bit sizes and offset, and of torch's own ("FB") that holds filling."""
 
 _HEADER = struct.Struct("<4s5H3I2H")
 _ENTRY = struct.Struct("<4s6H3I5H2I")
@@ -32,6 +32,7 @@ _END = struct.Struct("<4s4H2IH")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR = struct.Struct("<4sIQI")
 _NARROW, _WIDE = struct.Struct("<4s3I"), struct.Struct("<4sI2Q")
+_MOST_READINGS = 16
 _SIGNATURES = re.compile(rb"PK(?:\x01\x02|\x03\x04|\x05\x06|\x06\x06|\x06\x07|\x07\x08)")
 
 
@@ -45,6 +46,7 @@ class Source:
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
         self.size = os.fstat(self._handle).st_size
+        self._hashed = 0
 
     def __enter__(self) -> Self:
         return self
@@ -66,8 +68,15 @@ class Source:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def crc32(self, offset: int, size: int) -> int:
-        """Of ``size`` bytes, or of as many as there are."""
+        """Of ``size`` bytes, or of as many as there are.
+
+        UnsafeCheckpointError for a file made to be read over and over: damage never asks for that.
+        """
         crc = 0
+        self._hashed += min(size, self.size)
+        if self._hashed > _MOST_READINGS * self.size + 4 * PIECE:
+            reason = "to check it would mean to read all of it again and again"
+            raise UnsafeCheckpointError(self.path, "parts that overlap by the thousand", reason)
         while size > 0 and (piece := self.read(offset, min(size, PIECE))):
             crc = zlib.crc32(piece, crc)
             offset, size = offset + len(piece), size - len(piece)
@@ -318,6 +327,13 @@ def blocks(extra: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
         found.append((kind, extra[place + 4 : place + 4 + size]))
         place += 4 + size
     return found, extra[place:]
+
+
+def is_filling(extra: bytes, alignment: int) -> bool:
+    """An extra field is what torch fills a local header with, up to a multiple of ``alignment``."""
+    found, rest = blocks(extra)
+    kind, filling = found[-1] if found else (0, b"")
+    return not rest and kind == FILLING and len(filling) < alignment and not filling.strip(b"Z")
 
 
 def _zip64(extra: bytes, values: list[tuple[int, bool]]) -> list[int]:

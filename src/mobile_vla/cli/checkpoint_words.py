@@ -17,6 +17,7 @@ from mobile_vla.checkpoint.salvage import DOUBTFUL, REPORT, UNNAMED, Rescue, rep
 from mobile_vla.checkpoint.verify import Finding, State, Verdict
 
 _SHOWN = 20
+_TOLD = ("policy", "epoch", "step", "global_step", "saved_at", "weights_sha256")
 _BAD = (State.DAMAGED, State.MISSING, State.DOUBTFUL)
 
 
@@ -25,6 +26,8 @@ def print_verdict(verdict: Verdict) -> None:
     rate = f", {verdict.bytes_read / verdict.seconds / 1e9:.2f} GB/s" if verdict.bytes_read > 1e8 else ""
     print(f"{verdict.path}: {verdict.state} ({verdict.format})")
     print(f"{_counts(verdict.findings)}; {readable(verdict.bytes_read)} checked{rate}")
+    if known := [f"{key} {verdict.metadata[key]}" for key in _TOLD if verdict.metadata.get(key) is not None]:
+        print(f"  {', '.join(known)}")
     for problem in verdict.problems:
         print(f"  wrong: {problem.what}{' (costs no tensor)' if problem.harmless else ''}")
     _print_some([finding for finding in verdict.findings if finding.state in _BAD])
