@@ -4,7 +4,7 @@ import pytest
 
 from mobile_vla.core import MobileVLAError, errors
 
-ERRORS = [item for _, item in inspect.getmembers(errors, inspect.isclass)]
+ERRORS = [item for _, item in inspect.getmembers(errors, inspect.isclass) if item.__module__ == errors.__name__]
 
 
 @pytest.mark.parametrize("error", ERRORS)
