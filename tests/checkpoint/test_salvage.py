@@ -4,13 +4,13 @@ import os
 import numpy as np
 import pytest
 import torch
-from mobile_vla.checkpoint.template import template_of
 from safetensors.numpy import load_file, save_file
 
 from mobile_vla.checkpoint import load, save
 from mobile_vla.checkpoint.manifest import read_manifest
 from mobile_vla.checkpoint.salvage import salvage
 from mobile_vla.checkpoint.survey import survey
+from mobile_vla.checkpoint.template import template_of
 from mobile_vla.checkpoint.verify import State, verify
 from mobile_vla.core import CheckpointError
 

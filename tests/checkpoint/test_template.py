@@ -6,14 +6,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mobile_vla.checkpoint import safetensors_file, torch_zip
+from mobile_vla.checkpoint.formats import safetensors_file, torch_zip
 from mobile_vla.checkpoint.layout import Checksum, Format, Layout
 from mobile_vla.checkpoint.survey import survey
 from mobile_vla.checkpoint.template import Template, named, read_template, template_of
 from mobile_vla.core import CheckpointError
 
-from .test_torch_zip import fits, leaves, raw, same, state, tensor_of
-from .zips import Part, write_zip
+from .formats.test_torch_zip import fits, leaves, raw, same, state, tensor_of
+from .formats.zips import Part, write_zip
 
 
 @pytest.fixture

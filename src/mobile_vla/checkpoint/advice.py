@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mobile_vla.checkpoint.about import about_ours
 from mobile_vla.checkpoint.find import Found, best, look, verified
-from mobile_vla.checkpoint.kinds import identify
+from mobile_vla.checkpoint.formats.kinds import identify
+from mobile_vla.checkpoint.formats.shards import INDEX_SUFFIX
 from mobile_vla.checkpoint.places import Place, places
-from mobile_vla.checkpoint.shards import INDEX_SUFFIX
 from mobile_vla.checkpoint.survey import is_ours
 from mobile_vla.checkpoint.verify import State
 from mobile_vla.core import MobileVLAError

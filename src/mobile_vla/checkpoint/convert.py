@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobile_vla.checkpoint.atomic import require_space
+from mobile_vla.checkpoint.formats.safetensors_file import write
 from mobile_vla.checkpoint.layout import Tensor
 from mobile_vla.checkpoint.reading import outgoing
-from mobile_vla.checkpoint.safetensors_file import write
 from mobile_vla.checkpoint.verify import State, verify
 from mobile_vla.core import CheckpointError, DamagedCheckpointError
 

@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 from mobile_vla.checkpoint.about import about_foreign, about_ours
+from mobile_vla.checkpoint.formats.kinds import identify
+from mobile_vla.checkpoint.formats.shards import INDEX_SUFFIX
 from mobile_vla.checkpoint.keep import START_PREFIX, STEP_PREFIX
-from mobile_vla.checkpoint.kinds import identify
 from mobile_vla.checkpoint.layout import Format, Scalar
 from mobile_vla.checkpoint.manifest import Metric
 from mobile_vla.checkpoint.places import Place, places
-from mobile_vla.checkpoint.shards import INDEX_SUFFIX
 from mobile_vla.checkpoint.survey import survey
 from mobile_vla.checkpoint.verify import State, verify
 from mobile_vla.core import CheckpointError, UnsafeCheckpointError

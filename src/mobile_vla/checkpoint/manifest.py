@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import dacite
 
-from mobile_vla.checkpoint.safetensors_file import FileRecord
+from mobile_vla.checkpoint.formats.safetensors_file import FileRecord
 from mobile_vla.core import CheckpointError, DamagedCheckpointError
 
 MANIFEST = "manifest.json"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobile_vla.checkpoint.about import EVALUATION, SALVAGE_REPORT, json_of
-from mobile_vla.checkpoint.kinds import identify, unfinished
+from mobile_vla.checkpoint.formats.kinds import identify, unfinished
+from mobile_vla.checkpoint.formats.shards import INDEX_SUFFIX, numbered_sets
 from mobile_vla.checkpoint.manifest import MANIFEST
-from mobile_vla.checkpoint.shards import INDEX_SUFFIX, numbered_sets
 from mobile_vla.checkpoint.store import CONFIG, WEIGHTS
 from mobile_vla.core import CheckpointError
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from mobile_vla.checkpoint.atomic import PIECE
+from mobile_vla.checkpoint.formats.safetensors_file import Outgoing
 from mobile_vla.checkpoint.layout import DTYPE_BYTES, Run, Tensor
-from mobile_vla.checkpoint.safetensors_file import Outgoing
 from mobile_vla.core import DamagedCheckpointError
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from mobile_vla.checkpoint import store
 from mobile_vla.checkpoint.atomic import require_space, write_bytes
-from mobile_vla.checkpoint.kinds import identify
+from mobile_vla.checkpoint.formats.kinds import identify
+from mobile_vla.checkpoint.formats.safetensors_file import FileRecord
+from mobile_vla.checkpoint.formats.safetensors_file import write as write_safetensors
+from mobile_vla.checkpoint.formats.shards import INDEX_SUFFIX
 from mobile_vla.checkpoint.layout import Format, Layout, Problem, Tensor
 from mobile_vla.checkpoint.manifest import Manifest, read_manifest
 from mobile_vla.checkpoint.reading import outgoing
-from mobile_vla.checkpoint.safetensors_file import FileRecord
-from mobile_vla.checkpoint.safetensors_file import write as write_safetensors
-from mobile_vla.checkpoint.shards import INDEX_SUFFIX
 from mobile_vla.checkpoint.survey import TRAINING_PATH, is_ours, own_file, single_file, survey
 from mobile_vla.checkpoint.template import Template, named
 from mobile_vla.checkpoint.verify import Check, Finding, State, Verdict, judge

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load as load_safetensors
 
-from mobile_vla.checkpoint import safetensors_file
 from mobile_vla.checkpoint.atomic import PARTIAL, require_space, sync_folder, write_bytes
+from mobile_vla.checkpoint.formats import safetensors_file
+from mobile_vla.checkpoint.formats.safetensors_file import FileRecord, Outgoing
 from mobile_vla.checkpoint.manifest import MANIFEST, Manifest, Metric, read_manifest
-from mobile_vla.checkpoint.safetensors_file import FileRecord, Outgoing
 from mobile_vla.core import ActionContract, CheckpointError, DamagedCheckpointError
 
 WEIGHTS, CONFIG, TRAINING = "weights.safetensors", "config.json", "training.safetensors"

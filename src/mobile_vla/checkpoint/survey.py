@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mobile_vla.checkpoint import safetensors_file, shards, torch_legacy, torch_zip
-from mobile_vla.checkpoint.kinds import identify, unfinished
+from mobile_vla.checkpoint.formats import safetensors_file, shards, torch_legacy, torch_zip
+from mobile_vla.checkpoint.formats.kinds import identify, unfinished
+from mobile_vla.checkpoint.formats.safetensors_file import FileRecord
 from mobile_vla.checkpoint.layout import Checksum, Format, Layout, Problem, Run, Scalar, Tensor
 from mobile_vla.checkpoint.manifest import MANIFEST, Manifest, read_manifest
-from mobile_vla.checkpoint.safetensors_file import FileRecord
 from mobile_vla.checkpoint.store import CONFIG, TRAINING, WEIGHTS
 from mobile_vla.core import CheckpointError, DamagedCheckpointError
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mobile_vla.checkpoint.formats.safetensors_header import LENGTH_BYTES, MAX_BYTES, Header, parse
+from mobile_vla.checkpoint.formats.zip_parts import PIECE, Source
 from mobile_vla.checkpoint.layout import DTYPE_BYTES, Checksum, Format, Layout, Run, Tensor
 from mobile_vla.checkpoint.manifest import MANIFEST, read_manifest
-from mobile_vla.checkpoint.safetensors_header import LENGTH_BYTES, MAX_BYTES, Header, parse
 from mobile_vla.checkpoint.survey import survey
-from mobile_vla.checkpoint.zip_parts import PIECE, Source
 from mobile_vla.core import CheckpointError
 
 _MAX_LIST_BYTES = 64 * 2**20

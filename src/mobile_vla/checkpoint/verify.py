@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mobile_vla.checkpoint.atomic import PIECE
-from mobile_vla.checkpoint.kinds import identify
+from mobile_vla.checkpoint.formats.kinds import identify
 from mobile_vla.checkpoint.layout import Format, Layout, Problem, Run, Scalar, Tensor
 from mobile_vla.checkpoint.survey import survey
 

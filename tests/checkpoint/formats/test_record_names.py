@@ -3,9 +3,9 @@ from dataclasses import replace
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mobile_vla.checkpoint.record_names import labels, same_but_a_byte, settle_names, writing_order
-from mobile_vla.checkpoint.torch_records import Record
-from mobile_vla.checkpoint.zip_parts import Descriptor, Header
+from mobile_vla.checkpoint.formats.record_names import labels, same_but_a_byte, settle_names, writing_order
+from mobile_vla.checkpoint.formats.torch_records import Record
+from mobile_vla.checkpoint.formats.zip_parts import Descriptor, Header
 
 ORDER = [f"m/data/{number}" for number in range(12)]
 

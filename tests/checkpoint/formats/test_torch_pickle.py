@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mobile_vla.checkpoint.formats.pickles import interpret
+from mobile_vla.checkpoint.formats.torch_globals import TORCH_DTYPES
+from mobile_vla.checkpoint.formats.torch_pickle import read_torch_pickle
 from mobile_vla.checkpoint.layout import DTYPE_BYTES
-from mobile_vla.checkpoint.pickles import interpret
-from mobile_vla.checkpoint.torch_globals import TORCH_DTYPES
-from mobile_vla.checkpoint.torch_pickle import read_torch_pickle
 from mobile_vla.core.errors import DamagedCheckpointError, UnsafeCheckpointError
 
 SOURCE = Path("model.pt")

@@ -4,9 +4,16 @@ import struct
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from mobile_vla.checkpoint.formats.torch_records import (
+    HEADER_BYTES,
+    Known,
+    Record,
+    data_start,
+    descriptor_bytes,
+    zip64_bytes,
+)
+from mobile_vla.checkpoint.formats.zip_parts import HAS_DESCRIPTOR, MAX32, ZIP64, Entry, Header, blocks, is_filling
 from mobile_vla.checkpoint.layout import Checksum, Problem
-from mobile_vla.checkpoint.torch_records import HEADER_BYTES, Known, Record, data_start, descriptor_bytes, zip64_bytes
-from mobile_vla.checkpoint.zip_parts import HAS_DESCRIPTOR, MAX32, ZIP64, Entry, Header, blocks, is_filling
 
 _UTF8 = 1 << 11
 _SHOWN = 8

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobile_vla.checkpoint.texts import judge, printable, text_of
+from mobile_vla.checkpoint.formats.texts import judge, printable, text_of
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cs"]), min_size=1), st.integers(0, 3))

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from mobile_vla.checkpoint.formats.pickles import DEFAULT_LIMITS, interpret
+from mobile_vla.checkpoint.formats.torch_pickle import Contents, StorageRef, TensorRef, read_torch_pickle
+from mobile_vla.checkpoint.formats.torch_zip import described
+from mobile_vla.checkpoint.formats.zip_parts import PIECE, Source
 from mobile_vla.checkpoint.layout import DTYPE_BYTES, Format, Layout, Problem, Run, Tensor
-from mobile_vla.checkpoint.pickles import DEFAULT_LIMITS, interpret
-from mobile_vla.checkpoint.torch_pickle import Contents, StorageRef, TensorRef, read_torch_pickle
-from mobile_vla.checkpoint.torch_zip import described
-from mobile_vla.checkpoint.zip_parts import PIECE, Source
 from mobile_vla.core import CheckpointError, DamagedCheckpointError, UnsafeCheckpointError
 
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mobile_vla.checkpoint.kinds import identify
+from mobile_vla.checkpoint.formats.kinds import identify
+from mobile_vla.checkpoint.formats.texts import printable
 from mobile_vla.checkpoint.layout import DTYPE_BYTES, Format, Layout, Problem, Scalar, Tensor
-from mobile_vla.checkpoint.texts import printable
 from mobile_vla.core import CheckpointError, DamagedCheckpointError, UnsafeCheckpointError
 
 INDEX_SUFFIX = ".index.json"

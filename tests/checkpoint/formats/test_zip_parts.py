@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobile_vla.checkpoint import zip_parts
-from mobile_vla.checkpoint.zip_parts import Source, blocks, descriptors_at, entry_in, header_at, signatures
+from mobile_vla.checkpoint.formats import zip_parts
+from mobile_vla.checkpoint.formats.zip_parts import Source, blocks, descriptors_at, entry_in, header_at, signatures
 from mobile_vla.core import CheckpointError
 
 from .zips import MAX32, Part, block, entry

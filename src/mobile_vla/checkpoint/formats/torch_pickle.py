@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from mobile_vla.checkpoint.inert import Global, Opaque, RefusedError
-from mobile_vla.checkpoint.layout import Scalar
-from mobile_vla.checkpoint.pickles import interpret
-from mobile_vla.checkpoint.torch_globals import (
+from mobile_vla.checkpoint.formats.inert import Global, Opaque, RefusedError
+from mobile_vla.checkpoint.formats.pickles import interpret
+from mobile_vla.checkpoint.formats.torch_globals import (
     TABLE,
     StorageRef,
     Storages,
@@ -18,6 +17,7 @@ from mobile_vla.checkpoint.torch_globals import (
     Undescribed,
     Window,
 )
+from mobile_vla.checkpoint.layout import Scalar
 from mobile_vla.core.errors import UnsafeCheckpointError
 
 __all__ = ["Contents", "StorageRef", "TensorRef", "read_torch_pickle"]

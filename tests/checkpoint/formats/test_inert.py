@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mobile_vla.checkpoint.inert import Global, Opaque
-from mobile_vla.checkpoint.pickles import interpret
+from mobile_vla.checkpoint.formats.inert import Global, Opaque
+from mobile_vla.checkpoint.formats.pickles import interpret
 
 from .malicious import WATCH
 

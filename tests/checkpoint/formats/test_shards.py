@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from mobile_vla.checkpoint import safetensors_file
-from mobile_vla.checkpoint.kinds import identify
+from mobile_vla.checkpoint.formats import safetensors_file
+from mobile_vla.checkpoint.formats.kinds import identify
+from mobile_vla.checkpoint.formats.shards import numbered_sets, survey
 from mobile_vla.checkpoint.layout import Format, Layout, Run, Tensor
-from mobile_vla.checkpoint.shards import numbered_sets, survey
 from mobile_vla.core import CheckpointError, DamagedCheckpointError, UnsafeCheckpointError
 
 RNG = np.random.default_rng(5)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save as safetensors_bytes
 
-from mobile_vla.checkpoint.kinds import Kind, identify, unfinished
+from mobile_vla.checkpoint.formats.kinds import Kind, identify, unfinished
 from mobile_vla.checkpoint.layout import Format
 from mobile_vla.core import CheckpointError
 

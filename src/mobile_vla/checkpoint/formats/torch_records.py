@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mobile_vla.checkpoint.pickles import DEFAULT_LIMITS
-from mobile_vla.checkpoint.torch_pickle import Contents, read_torch_pickle
-from mobile_vla.checkpoint.zip_directory import MAX_ENTRIES, Directory
-from mobile_vla.checkpoint.zip_parts import HAS_DESCRIPTOR, MAX32, Descriptor, Entry, Header, Source
+from mobile_vla.checkpoint.formats.pickles import DEFAULT_LIMITS
+from mobile_vla.checkpoint.formats.torch_pickle import Contents, read_torch_pickle
+from mobile_vla.checkpoint.formats.zip_directory import MAX_ENTRIES, Directory
+from mobile_vla.checkpoint.formats.zip_parts import HAS_DESCRIPTOR, MAX32, Descriptor, Entry, Header, Source
 from mobile_vla.core import DamagedCheckpointError, UnsafeCheckpointError
 
 PICKLE, DATA = "data.pkl", "data/"

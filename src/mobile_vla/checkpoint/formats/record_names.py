@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from mobile_vla.checkpoint.torch_records import DATA, HEADER_BYTES, PICKLE, Record
+from mobile_vla.checkpoint.formats.torch_records import DATA, HEADER_BYTES, PICKLE, Record
 
 SMALL = (
     PICKLE,

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from mobile_vla.checkpoint.torch_globals import StorageRef, TensorRef
-from mobile_vla.checkpoint.torch_pickle import read_torch_pickle
+from mobile_vla.checkpoint.formats.torch_globals import StorageRef, TensorRef
+from mobile_vla.checkpoint.formats.torch_pickle import read_torch_pickle
 from mobile_vla.core.errors import DamagedCheckpointError, UnsafeCheckpointError
 
 from .absurd import ABSURD_TENSORS, DAMAGED, FLOAT_STORAGE, storage, tensor

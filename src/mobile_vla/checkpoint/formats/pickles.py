@@ -14,7 +14,7 @@ from pathlib import Path
 from pickletools import opcodes as OPCODES
 from typing import Any
 
-from mobile_vla.checkpoint.inert import HARMLESS, PLAIN, Budget, Global, Opaque, RefusedError, children
+from mobile_vla.checkpoint.formats.inert import HARMLESS, PLAIN, Budget, Global, Opaque, RefusedError, children
 from mobile_vla.core.errors import CheckpointError, DamagedCheckpointError, UnsafeCheckpointError
 
 Constructor = Callable[[tuple[object, ...]], object]

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from mobile_vla.checkpoint import safetensors_header
 from mobile_vla.checkpoint.atomic import PIECE, other_bytes, replacing, to_the_disk
+from mobile_vla.checkpoint.formats import safetensors_header
+from mobile_vla.checkpoint.formats.safetensors_header import Header, Span
 from mobile_vla.checkpoint.layout import DTYPE_BYTES, Checksum, Format, Layout, Problem, Run, Tensor
-from mobile_vla.checkpoint.safetensors_header import Header, Span
 from mobile_vla.core import CheckpointError
 
 _SEARCHED_BYTES = 16 * 2**20

@@ -3,7 +3,7 @@ import zlib
 
 import pytest
 
-from mobile_vla.checkpoint import torch_zip, zip_directory
+from mobile_vla.checkpoint.formats import torch_zip, zip_directory
 from mobile_vla.core import UnsafeCheckpointError
 
 from .test_torch_zip import fits

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobile_vla.checkpoint import torch_legacy
+from mobile_vla.checkpoint.formats import torch_legacy
 from mobile_vla.checkpoint.layout import Format
 from mobile_vla.core import CheckpointError, MobileVLAError, UnsafeCheckpointError
 

@@ -4,9 +4,9 @@ Damage changes one place. What is refused here stands in two places alike (local
 entries), so no damage made it. Where only one place says so, the file is damaged, and is dealt with as such.
 """
 
-from mobile_vla.checkpoint.record_names import same_but_a_byte
-from mobile_vla.checkpoint.zip_directory import Directory
-from mobile_vla.checkpoint.zip_parts import HAS_DESCRIPTOR, Entry, Header, Source, descriptor_of, header_at
+from mobile_vla.checkpoint.formats.record_names import same_but_a_byte
+from mobile_vla.checkpoint.formats.zip_directory import Directory
+from mobile_vla.checkpoint.formats.zip_parts import HAS_DESCRIPTOR, Entry, Header, Source, descriptor_of, header_at
 from mobile_vla.core import UnsafeCheckpointError
 
 _ENCRYPTED = 1 | 1 << 6 | 1 << 13

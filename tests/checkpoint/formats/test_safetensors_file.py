@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from safetensors.numpy import load_file, save_file
 
-from mobile_vla.checkpoint.safetensors_file import Outgoing, survey, write
+from mobile_vla.checkpoint.formats.safetensors_file import Outgoing, survey, write
 from mobile_vla.core import CheckpointError
 
 NAMES = {"float32": "F32", "float16": "F16", "int64": "I64", "uint8": "U8", "bool": "BOOL"}

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from mobile_vla.checkpoint.record_names import SMALL, same_but_a_byte, settle_names, writing_order
-from mobile_vla.checkpoint.torch_records import (
+from mobile_vla.checkpoint.formats.record_names import SMALL, same_but_a_byte, settle_names, writing_order
+from mobile_vla.checkpoint.formats.torch_records import (
     DATA,
     HEADER_BYTES,
     MAX_PICKLE_BYTES,
@@ -17,8 +17,8 @@ from mobile_vla.checkpoint.torch_records import (
     descriptor_bytes,
     prefix_of,
 )
-from mobile_vla.checkpoint.zip_directory import MAX_ENTRIES, Directory, entry_at
-from mobile_vla.checkpoint.zip_parts import (
+from mobile_vla.checkpoint.formats.zip_directory import MAX_ENTRIES, Directory, entry_at
+from mobile_vla.checkpoint.formats.zip_parts import (
     DESCRIPTOR,
     ENTRY,
     HAS_DESCRIPTOR,

@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mobile_vla.checkpoint.layout import Problem
-from mobile_vla.checkpoint.zip_parts import (
+from mobile_vla.checkpoint.formats.zip_parts import (
     END,
     END64_BYTES,
     END_BYTES,
@@ -25,6 +24,7 @@ from mobile_vla.checkpoint.zip_parts import (
     locator_at,
     signatures,
 )
+from mobile_vla.checkpoint.layout import Problem
 from mobile_vla.core import UnsafeCheckpointError
 
 MAX_ENTRIES = 300_000

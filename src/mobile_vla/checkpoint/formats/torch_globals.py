@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mobile_vla.checkpoint.inert import Global, RefusedError
+from mobile_vla.checkpoint.formats.inert import Global, RefusedError
+from mobile_vla.checkpoint.formats.pickles import Table
 from mobile_vla.checkpoint.layout import DTYPE_BYTES
-from mobile_vla.checkpoint.pickles import Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mobile_vla.checkpoint.inert import Global, RefusedError
-from mobile_vla.checkpoint.pickles import DEFAULT_LIMITS, interpret
-from mobile_vla.checkpoint.torch_pickle import read_torch_pickle
+from mobile_vla.checkpoint.formats.inert import Global, RefusedError
+from mobile_vla.checkpoint.formats.pickles import DEFAULT_LIMITS, interpret
+from mobile_vla.checkpoint.formats.torch_pickle import read_torch_pickle
 from mobile_vla.core import CheckpointError
 from mobile_vla.core.errors import DamagedCheckpointError, UnsafeCheckpointError
 

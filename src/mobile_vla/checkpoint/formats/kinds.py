@@ -10,8 +10,8 @@ from itertools import chain
 from pathlib import Path
 
 from mobile_vla.checkpoint.atomic import PARTIAL
+from mobile_vla.checkpoint.formats.texts import judge, printable, text_of
 from mobile_vla.checkpoint.layout import Format
-from mobile_vla.checkpoint.texts import judge, printable, text_of
 from mobile_vla.core import CheckpointError
 
 _EDGE = 1 << 16

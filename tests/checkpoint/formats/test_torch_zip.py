@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobile_vla.checkpoint import torch_zip
+from mobile_vla.checkpoint.formats import torch_zip
 from mobile_vla.checkpoint.layout import Checksum, Format
 from mobile_vla.core import CheckpointError, UnsafeCheckpointError
 

@@ -3,15 +3,15 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mobile_vla.checkpoint.formats.record_names import SMALL, labels
+from mobile_vla.checkpoint.formats.torch_audit import checksums, disagreements, misplaced
+from mobile_vla.checkpoint.formats.torch_pickle import TensorRef
+from mobile_vla.checkpoint.formats.torch_records import DATA, PICKLE, Known
+from mobile_vla.checkpoint.formats.torch_search import find_records
+from mobile_vla.checkpoint.formats.zip_directory import read_directory
+from mobile_vla.checkpoint.formats.zip_parts import Source
+from mobile_vla.checkpoint.formats.zip_tricks import refuse_tricks
 from mobile_vla.checkpoint.layout import DTYPE_BYTES, Checksum, Format, Layout, Problem, Run, Tensor
-from mobile_vla.checkpoint.record_names import SMALL, labels
-from mobile_vla.checkpoint.torch_audit import checksums, disagreements, misplaced
-from mobile_vla.checkpoint.torch_pickle import TensorRef
-from mobile_vla.checkpoint.torch_records import DATA, PICKLE, Known
-from mobile_vla.checkpoint.torch_search import find_records
-from mobile_vla.checkpoint.zip_directory import read_directory
-from mobile_vla.checkpoint.zip_parts import Source
-from mobile_vla.checkpoint.zip_tricks import refuse_tricks
 from mobile_vla.core import CheckpointError
 
 _UNCHECKED = "it was saved without checksums: changed bytes in it cannot be told from right ones"
