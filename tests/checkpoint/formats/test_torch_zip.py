@@ -443,7 +443,7 @@ def test_without_any_checksum_left_a_tensor_is_placed_and_not_proven(place, smal
     assert "checksum is lost" in found.note
 
 
-def test_a_name_changed_in_a_cut_file_does_not_change_which_tensor_it_is(place):
+def test_a_name_changed_in_a_cut_file_is_not_believed(place):
     """All records of one size, so that nothing but their order tells them apart."""
     make = torch.Generator().manual_seed(2)
     tensors = {f"layer{number}": torch.randn(16, generator=make) for number in range(8)}
@@ -453,8 +453,8 @@ def test_a_name_changed_in_a_cut_file_does_not_change_which_tensor_it_is(place):
     layout = survey(place, data[:at] + b"7" + data[at + 1 :])
     truth = {(name,): tensor for name, tensor in tensors.items()}
     check_nothing_wrong(layout, truth)
-    assert ("layer3",) in proven(layout)
-    assert ("layer7",) not in proven(layout)
+    assert set(proven(layout)) == {(f"layer{number}",) for number in (0, 1, 2, 4, 5, 6)}
+    assert [run.label for run in layout.runs if fits(run)].count("model/data/?") == 1
 
 
 def test_a_record_written_over_another_is_not_taken_for_it(place):

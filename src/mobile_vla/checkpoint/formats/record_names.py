@@ -47,12 +47,13 @@ def writing_order(keys: Sequence[str], prefix: str, records: Sequence[Record]) -
 
 
 def settle_names(
-    records: Sequence[Record], order: Sequence[str], sizes: Mapping[str, int], prefix: str
+    records: Sequence[Record], order: Sequence[str], sizes: Mapping[str, int], prefix: str, alignment: int
 ) -> list[Record]:
     """The records with the names that their order leaves no doubt of; "" where doubt remains.
 
     A name that header and directory agree on stands. Others must be of the size that the pickle gives (``sizes``) and
-    fit the records that touch them. Of two that differ and claim one name neither keeps it.
+    fit the records that touch them; a record without any sound name gets that of its place. Of two that differ and
+    claim one name neither keeps it.
     """
     if all(record.sure for record in records):
         return list(records)
@@ -72,7 +73,8 @@ def settle_names(
         if before is None or not HEADER_BYTES <= chain[0].start - before.end <= widest:
             # more than a header, lost, can lie between them
             before = None
-        settled += _settle_chain(chain, before, order, index, sizes, small)
+        settled += _settle_chain(chain, before, order, index, sizes, small, alignment)
+    settled = _without_joints(settled, index, len(order), small)
     # copies of one record would make strays of those between them
     return _keep_one(_without_strays(_keep_one(settled, differing=False), index), differing=True)
 
@@ -102,13 +104,17 @@ def _settle_chain(
     index: Mapping[str, int],
     sizes: Mapping[str, int],
     small: Collection[str],
+    alignment: int,
 ) -> list[Record]:
     """Names for records that touch one another, and perhaps follow ``before``: each by those around it."""
     firsts = [[index[name] - place for name in record.witnesses if name in index] for place, record in enumerate(chain)]
     if not any(firsts) and before is not None and before.name in index:
         firsts[0] = [index[before.name] + 1]
+    # data begin at multiples of the alignment, by whatever all of them have moved
+    steps = {each.start % alignment for each in [*chain, *([before] if before else [])] if each.header is not None}
     settled = []
     for place, record in enumerate(chain):
+        in_step = steps == {record.start % alignment}
         if record.sure or not order or record.name in small:
             settled.append(record)
             continue
@@ -123,16 +129,35 @@ def _settle_chain(
             expected = ""
         if expected in ("", record.name, *record.witnesses):
             settled.append(replace(record, name=expected))
-        elif most >= 2 or not record.witnesses:
-            settled.append(replace(record, name=expected, note="; ".join(filter(None, (record.note, BY_PLACE)))))
-        else:
+        elif any(name in index for name in record.witnesses) or not in_step:
+            # a sound name at a place that is another's: bytes are missing before it, or its name is damaged
             settled.append(replace(record, name=""))
+        else:
+            settled.append(replace(record, name=expected, note="; ".join(filter(None, (record.note, BY_PLACE)))))
     return settled
 
 
 def _touch(before: Record, after: Record) -> bool:
     """The second begins where the first ends."""
     return before.end == after.at and (after.header is not None or after.entry is not None)
+
+
+def _without_joints(
+    records: Sequence[Record], index: Mapping[str, int], count: int, small: Collection[str]
+) -> list[Record]:
+    """Take back names of single witnesses before a record that should not follow them.
+
+    Bytes are missing there, perhaps from behind the header of the first up to the data of another.
+    """
+    kept = list(records)
+    for place, (first, second) in enumerate(pairwise(records)):
+        called = second.name or (*second.witnesses, "")[0]
+        following = count if called in small else index.get(called)
+        if first.name not in index or following is None or first.end != second.at or first.sure:
+            continue
+        if index[first.name] + 1 != following:
+            kept[place] = replace(first, name="")
+    return kept
 
 
 def _without_strays(records: Sequence[Record], index: Mapping[str, int]) -> list[Record]:

@@ -1,7 +1,7 @@
 """What is wrong with the parts of a torch zip file that hold no tensor's bytes, down to the last bit."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 
 from mobile_vla.checkpoint.formats.torch_records import (
@@ -10,6 +10,7 @@ from mobile_vla.checkpoint.formats.torch_records import (
     Record,
     data_start,
     descriptor_bytes,
+    is_damaged,
     zip64_bytes,
 )
 from mobile_vla.checkpoint.formats.zip_parts import HAS_DESCRIPTOR, MAX32, ZIP64, Entry, Header, blocks, is_filling
@@ -93,12 +94,12 @@ def checksums(known: Known) -> tuple[list[Checksum | None], list[Problem]]:
     }
     doubtful = [place for place, crc in actual.items() if crc == said[place][-1]]
     fitting = [actual.get(place, crcs[0] if crcs else 0) for place, crcs in enumerate(said)]
-    sealed = bool(doubtful) and _is_sealed(known, fitting)
+    sealed = bool(doubtful) and known.is_sealed(fitting)
     counting: list[Checksum | None] = []
     for place, (record, crcs) in enumerate(zip(known.records, said, strict=True)):
         first, last = (crcs[0], crcs[-1]) if crcs else (0, 0)
         counts, called = first, _called(record)
-        if place in doubtful and (sealed or _is_damaged(first, last)):
+        if place in doubtful and (sealed or is_damaged(first, last)):
             counts = last
             problems.append(Problem(f"{called}: the directory holds a wrong checksum for it", harmless=True))
         elif place in doubtful:
@@ -109,27 +110,6 @@ def checksums(known: Known) -> tuple[list[Checksum | None], list[Problem]]:
             problems.append(Problem(f"{called}: {damage}", harmless=actual[place] == first))
         counting.append(Checksum("crc32", f"{counts:08x}") if crcs else None)
     return counting, problems
-
-
-def _is_damaged(found: int, right: int) -> bool:
-    """A checksum that zeros, or the damage of one byte, have made of the right one."""
-    pairs = zip(found.to_bytes(4), right.to_bytes(4), strict=True)
-    wrong = [here for here, there in pairs if here != there]
-    return len(wrong) == 1 or not any(wrong)
-
-
-def _is_sealed(known: Known, crcs: Sequence[int]) -> bool:
-    """The serialization id (since torch 2.1) ends with a hash of the checksums of all records with bytes before it.
-
-    It has 20 digits; each step is ``c10::hash_combine``.
-    """
-    seal = 0
-    for record, crc in zip(known.records, crcs, strict=True):
-        if record.name == f"{known.prefix}/.data/serialization_id":
-            return record.size == 40 and known.source.read(record.start + 20, 20) == b"%020d" % seal
-        if record.size:
-            seal ^= (crc + 0x9E3779B9 + (seal << 6) + (seal >> 2)) & 0xFFFFFFFFFFFFFFFF
-    return False
 
 
 def _called(record: Record) -> str:

@@ -28,6 +28,7 @@ _MACHINE = {
 _EXPECTED = {"magic number": _MAGIC, "version": _VERSION, "facts about its machine": _MACHINE}
 _MAGIC_BYTES = b"\x8a\x0a" + _MAGIC.to_bytes(10, "little")
 _COUNT_BYTES = 8
+_WHOLE_NUMBERS = ("I64", "U64", "I32", "U32", "I16", "U16", "I8", "U8", "BOOL", None)
 _WINDOWS = (1 << 20, 1 << 24, DEFAULT_LIMITS.pickle_bytes)
 _SMALL_PICKLE = 1 << 12
 _BEGINNINGS = 8
@@ -244,8 +245,10 @@ def _places(source: Source, start: int, storages: Sequence[StorageRef], problems
     while moved and turn > front and at_end[turn - 1]:
         turn -= 1
     overlaps = bool(turn < len(storages) and front and offsets[turn] + moved <= offsets[front - 1])
-    if overlaps or not any(storage.numel for storage in storages[turn:]):
-        # a file cut off behind a storage that is like its last one, or counts that are mere zeros
+    counted = sum(storage.numel > 0 for storage in storages[turn:])
+    whole_numbers = front and storages[front - 1].dtype in _WHOLE_NUMBERS
+    if overlaps or counted < (2 if whole_numbers else 1):
+        # a file cut off behind a storage like its last one, or within numbers that look like counts
         turn = len(storages)
     inside = turn < len(storages)
     _say_size(moved, inside, problems)

@@ -7,7 +7,7 @@ descriptor. Torch's ``inline_container.cc`` and miniz have written it so from 1.
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -49,7 +49,9 @@ class Record:
 
     @property
     def sure(self) -> bool:
-        """Header and directory agree on its name."""
+        """Header and directory agree on its name; or, without a header, directory and descriptor on its content."""
+        if self.header is None:
+            return self.entry is not None and self.descriptor is not None and self.descriptor.crc == self.entry.crc
         return len(self.witnesses) == 2 and len(set(self.witnesses)) == 1
 
     @property
@@ -82,6 +84,13 @@ def data_start(at: int, name_bytes: int, size: int, alignment: int) -> int:
     """Where torch puts the data of a record whose header is at ``at``."""
     least = at + HEADER_BYTES + name_bytes + zip64_bytes(at, size) + 4
     return -(-least // alignment) * alignment
+
+
+def is_damaged(found: int, right: int) -> bool:
+    """A checksum that zeros, or the damage of one byte, have made of the right one."""
+    pairs = zip(found.to_bytes(4), right.to_bytes(4), strict=True)
+    wrong = [here for here, there in pairs if here != there]
+    return len(wrong) == 1 or not any(wrong)
 
 
 def prefix_of(names: Iterable[str]) -> str:
@@ -183,8 +192,8 @@ class Known:
             yield at, self.source.size
 
     def checks(self, record: Record) -> bool:
-        """Reads the data: one of its checksums fits."""
-        return self.source.crc32(record.start, record.size) in record.checksums
+        """Reads the data: they have the directory's checksum or, without an entry, the descriptor's."""
+        return self.source.crc32(record.start, record.size) in record.checksums[:1]
 
     def read_pickle(self) -> None:
         """Learn names and sizes from the pickle, if its checksum is right; none where there are two that differ."""
@@ -197,7 +206,11 @@ class Known:
                 continue
             crc = self.source.crc32(record.start, record.size)
             self.unchecked = not any(record.checksums) and self._no_checksums()
-            if crc in record.checksums or self.unchecked:
+            first, last = (record.checksums[0], record.checksums[-1]) if record.checksums else (None, None)
+            damaged = (
+                first is not None and crc == last and (is_damaged(first, crc) or self._is_sealed_with(record, crc))
+            )
+            if crc == first or damaged or self.unchecked:
                 found[crc] = record
             else:
                 self.pickle_damage = "its bytes do not fit its checksum"
@@ -205,6 +218,10 @@ class Known:
             self.pickle_damage = "there are several, with different contents"
         if len(found) == 1:
             self._read(prefix, found.popitem()[1])
+
+    def _is_sealed_with(self, record: Record, crc: int) -> bool:
+        crcs = [crc if each is record else (*each.checksums, 0)[0] for each in self.records]
+        return self.is_sealed(crcs)
 
     def take_for_pickle(self, record: Record, prefix: str) -> bool:
         """Read a record that lost its name as the pickle, if it can be it. Its checksum must have been found right."""
@@ -229,6 +246,20 @@ class Known:
             return
         self.contents, self.prefix = contents, prefix
         self.sizes = {f"{prefix}/{DATA}{storage.key}": storage.size for storage in contents.storages}
+
+    def is_sealed(self, crcs: Sequence[int]) -> bool:
+        """These checksums of the records are those that the serialization id was made from.
+
+        It is there since torch 2.1 and ends, in 20 digits, with a hash of the checksums of all records with bytes
+        before it, by steps of ``c10::hash_combine``.
+        """
+        seal = 0
+        for record, crc in zip(self.records, crcs, strict=True):
+            if record.name.endswith("/.data/serialization_id"):
+                return record.size == 40 and self.source.read(record.start + 20, 20) == b"%020d" % seal
+            if record.size:
+                seal ^= (crc + 0x9E3779B9 + (seal << 6) + (seal >> 2)) & 0xFFFFFFFFFFFFFFFF
+        return False
 
     def _no_checksums(self) -> bool:
         """Nothing in the file has one: it was saved after torch.serialization.set_crc32_options(False)."""

@@ -36,6 +36,7 @@ from mobile_vla.checkpoint.formats.zip_parts import (
 )
 from mobile_vla.core import UnsafeCheckpointError
 
+_HALF = 2
 _MAX_SMALL = 1 << 16
 _MAX_NAME = 1024
 _NO_CHECKSUM = "its checksum is lost"
@@ -105,7 +106,7 @@ def _by_directory(known: Known) -> list[Entry]:
             places.append(before.end)
         ranked = _ranked(known, entry, following, list(dict.fromkeys(places)))
         before = ranked[0][1] if ranked else None
-        if not ranked or ranked[0][0] < 2 or not known.add(ranked[0][1]):
+        if not ranked or ranked[0][0] < 2 * _HALF or not known.add(ranked[0][1]):
             doubtful.append((entry, ranked, places[0]))
     if known.directory.shift:
         # records that were cut short claim bytes of those behind them: what a checksum proves comes first
@@ -135,7 +136,7 @@ def _ranked(known: Known, entry: Entry, following: int | None, places: Sequence[
 def _add_proven(known: Known, ranked: Iterable[_Fit]) -> bool:
     """The first of them that its checksum fits; that of no bytes fits anywhere, and proves nothing."""
     return any(
-        (record.size or record.header is not None)
+        record.size > 0
         and not known.near(record.start, record.start + record.size)
         and known.checks(record)
         and known.add(record)
@@ -160,7 +161,11 @@ def _decide(known: Known, entry: Entry, ranked: Sequence[_Fit], at: int) -> bool
 
 
 def _fits(known: Known, entry: Entry, following: int | None, at: int) -> Iterator[tuple[int, Record]]:
-    """Records that ``entry`` can mean if its header is (or was) at ``at``, with how many of their two ends agree."""
+    """Records that ``entry`` can mean if its header is (or was) at ``at``, with how much of them agrees.
+
+    Half of it is the header, half the descriptor. Beside a right other half, a descriptor with another checksum or a
+    name with a wrong byte count for a little.
+    """
     source, moved = known.source, at - entry.offset
     header = header_at(source, at)
     named = header is not None and same_but_a_byte(header.raw_name, entry.raw_name)
@@ -185,7 +190,10 @@ def _fits(known: Known, entry: Entry, following: int | None, at: int) -> Iterato
                 continue
             end = descriptor.end if descriptor is not None else start + size + descriptor_bytes_of(entry, size)
             kept = header if header is not None and (named or (ends and header.start == start)) else None
-            yield begins + ends, Record(entry.name, at, start, size, end, kept, entry, descriptor)
+            exact = begins and header is not None and header.raw_name == entry.raw_name
+            nearly = (exact and not ends and descriptor is not None) or (begins and ends and not exact)
+            score = _HALF * (exact + ends) + nearly
+            yield score, Record(entry.name, at, start, size, end, kept, entry, descriptor)
 
 
 def descriptor_bytes_of(entry: Entry, size: int) -> int:
@@ -330,7 +338,7 @@ class _Search:
         for size in dict.fromkeys(sizes):
             end = header.start + size
             descriptor = descriptor_of(known.source, header.start, size) if size else None
-            if descriptor is not None and entry is not None and descriptor.crc != entry.crc:
+            if descriptor is not None and entry is not None and entry.size == size != 0 and descriptor.crc != entry.crc:
                 continue
             if descriptor is not None or (not header.flags & HAS_DESCRIPTOR and end <= known.source.size):
                 end = descriptor.end if descriptor is not None else end
@@ -434,19 +442,26 @@ class _Search:
             del self.open[start]
 
     def _name_by_checksum(self) -> None:
-        """Records that the directory knows by their content under another name: its word counts."""
+        """Records whose content the directory knows, perhaps under another name: then that counts, if it is sound."""
         known = self.known
         taken = {record.entry.at for record in known.records if record.entry is not None}
         lacking: dict[tuple[int, int], list[Entry]] = {}
         for entry in known.entries.values():
-            if entry.at not in taken and entry.size and entry.name.isprintable():
+            if entry.at not in taken and entry.size:
                 lacking.setdefault((entry.size, entry.crc), []).append(entry)
         for record in known.records:
             meant = lacking.get((record.size, record.checksums[0]), []) if record.checksums else []
-            if record.entry is None and len(meant) == 1 and meant[0].name != record.name:
+            if record.entry is not None or len(meant) != 1:
+                continue
+            entry = meant.pop()
+            if entry.name == record.name or entry.name not in known.sizes or known.entry(entry.name) is not entry:
+                known.replace(record, replace(record, entry=entry))
+            elif known.entry(record.name) is not None or record.name not in known.sizes:
+                # what the header names has other content, or is no name at all
                 note = "named by its checksum in the directory"
-                known.replace(record, replace(record, name=meant[0].name, header=None, entry=meant[0], note=note))
-                meant.clear()
+                known.replace(record, replace(record, name=entry.name, header=None, entry=entry, note=note))
+            else:
+                known.replace(record, replace(record, name="", header=None))
 
     def _by_checksum(self, entry: Entry) -> bool:
         """An entry whose own place does not hold its record: wherever its checksum fits."""
@@ -459,7 +474,8 @@ class _Search:
         """What stands behind its header, or at its place, is what became of it: its checksum will say so."""
         known = self.known
         for record in self._places(entry):
-            if (record.header is not None or known.directory.whole) and known.add(record):
+            damaged = known.sizes.get(entry.name, entry.size) != entry.size
+            if not damaged and (record.header is not None or known.directory.whole) and known.add(record):
                 known.lost.pop(entry.name, None)
                 return
         known.lost.setdefault(entry.name, "its bytes are not where they should be, nor anywhere else")
@@ -510,11 +526,11 @@ class _Search:
             if each.size == size and start < each.at < following and abs(each.at - start - size) < size
         ]
         if moved:
-            # bytes were added or lost between the header and this
+            # bytes were added or lost behind its header: only right before this could that do no harm
             record = replace(record, descriptor=moved[0], note="")
-            back = replace(record, start=moved[0].at - size, end=moved[0].end)
-            if not known.checks(record) and back.start > header.at and known.checks(back):
-                record = back
+            if not known.checks(record):
+                known.lost[header.name] = "bytes were added to it, or lost from it"
+                return
         known.add(record)
 
     def _by_checksums(self) -> None:
@@ -585,8 +601,20 @@ def _fill_backwards(known: Known, before: Record | None, after: Record, names: S
             return
 
 
+def _drop_misplaced_headers(known: Known) -> None:
+    """Where bytes are missing, one record's header may be followed by another's data, which the directory knows."""
+    for record in known.records:
+        header, entry = record.header, record.entry
+        if header is None or entry is None or header.name == entry.name:
+            continue
+        other = known.entry(header.name)
+        if other is not None and other.at != entry.at and known.entry(entry.name) is entry:
+            known.replace(record, replace(record, header=None))
+
+
 def _name(known: Known) -> None:
     """Settle names that are in doubt."""
+    _drop_misplaced_headers(known)
     records = known.records
     prefix = known.prefix or prefix_of(known.names())
     known.prefix = prefix
@@ -594,6 +622,6 @@ def _name(known: Known) -> None:
         return
     keys = [storage.key for storage in known.contents.storages] if known.contents is not None else []
     order = writing_order(keys, prefix, records)
-    for old, new in zip(records, settle_names(records, order, known.sizes, prefix), strict=True):
+    for old, new in zip(records, settle_names(records, order, known.sizes, prefix, known.alignment), strict=True):
         if old != new:
             known.replace(old, new)
