@@ -298,6 +298,25 @@ def test_every_changed_byte_is_found_and_costs_no_other_tensor(place, small, mas
             assert set(proven(layout)) == {path for path, span in spans.items() if at not in span}, at
 
 
+def test_no_changed_bit_of_a_header_leads_to_another_record(place):
+    """All of one size, so that a header with a wrong length can end where another record's data begin."""
+    make = torch.Generator().manual_seed(4)
+    tensors = {f"layer{number}": torch.randn(16, generator=make) for number in range(6)}
+    data = saved(place, tensors)
+    truth = {(name,): tensor for name, tensor in tensors.items()}
+    headers = [data.index(f"model/data/{number}".encode()) - 30 for number in range(6)]
+    entries = [data.rindex(f"model/data/{number}".encode()) - 46 for number in range(6)]
+    places = [at for start in headers for at in range(start, start + 46)]
+    places += [at for start in entries for at in range(start, start + 58)]
+    for at in places:
+        for bit in range(0, 8, 1 if at in range(*sorted((headers[1], headers[2]))) else 3):
+            changed = bytearray(data)
+            changed[at] ^= 1 << bit
+            layout = survey(place, bytes(changed))
+            check_nothing_wrong(layout, truth)
+            assert set(proven(layout)) == set(truth), (at, bit)
+
+
 def test_every_changed_byte_of_an_older_file_is_found(place, small, tmp_path):
     data = older(small[0], tmp_path)
     for at in range(len(data)):

@@ -151,13 +151,20 @@ def _without_joints(
     """
     kept = list(records)
     for place, (first, second) in enumerate(pairwise(records)):
-        called = second.name or (*second.witnesses, "")[0]
+        called = second.name or _believable(second, records[place + 2 : place + 3], index)
         following = count if called in small else index.get(called)
         if first.name not in index or following is None or first.end != second.at or first.sure:
             continue
         if index[first.name] + 1 != following:
             kept[place] = replace(first, name="")
     return kept
+
+
+def _believable(record: Record, behind: Sequence[Record], index: Mapping[str, int]) -> str:
+    """A name in the file for a record that was left without one, if the record behind it goes on from there."""
+    said = {index[name]: name for name in record.witnesses if name in index}
+    goes_on = {index[name] - 1 for each in behind if each.at == record.end for name in each.witnesses if name in index}
+    return next((name for place, name in said.items() if place in goes_on), "")
 
 
 def _without_strays(records: Sequence[Record], index: Mapping[str, int]) -> list[Record]:
