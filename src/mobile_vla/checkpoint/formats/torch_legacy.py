@@ -240,7 +240,8 @@ def _places(source: Source, start: int, storages: Sequence[StorageRef], problems
     in_place = [_count(source, offset) == storage.numel for offset, storage in counts]
     at_end = [_count(source, offset + moved) == storage.numel for offset, storage in counts]
     # from ``turn`` on all lie where the end of the file puts them; nothing before ``front`` has moved
-    front = max((place + 1 for place, fits in enumerate(in_place) if fits), default=0)
+    # (a count of 0 fits any zeros)
+    front = max((place + 1 for place, fits in enumerate(in_place) if fits and storages[place].numel), default=0)
     turn = len(storages)
     while moved and turn > front and at_end[turn - 1]:
         turn -= 1
@@ -265,6 +266,8 @@ def _places(source: Source, start: int, storages: Sequence[StorageRef], problems
             note = "bytes were lost or added right behind it"
         elif inside and place >= front:
             data, note = None, "bytes were lost or added around it"
+        elif moved and place >= front and offset + _COUNT_BYTES <= source.size:
+            data, note = None, "bytes were lost or added somewhere before it"
         elif not in_place[place] and offset + _COUNT_BYTES <= source.size:
             note = "the number of its elements is damaged; placed by the sizes of those before it"
             problems.append(Problem(f"the number of elements before data/{storage.key} is damaged", harmless=True))
