@@ -9,8 +9,9 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
+
+from mobile_vla.core.backports import StrEnum
 
 
 class Kind(StrEnum):

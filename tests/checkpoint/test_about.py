@@ -1,5 +1,5 @@
 import os
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_a_manifest_tells_all(ours):
     assert (about.model, about.policy, about.step, about.dated_by) == ("compact", "compact", 300, "manifest")
     assert (about.metric.name, about.metric.value, about.metric.better) == ("see validation loss", 0.25, "lower")
     assert (about.measured, about.salvaged) == (False, False)
-    assert abs((datetime.now(UTC) - about.saved_at).total_seconds()) < 3600
+    assert abs((datetime.now(timezone.utc) - about.saved_at).total_seconds()) < 3600
 
 
 def test_what_was_measured_of_these_weights_counts_more_than_what_training_told(ours):
@@ -47,7 +47,7 @@ def test_without_its_manifest_the_config_tells_the_policy_and_the_files_the_date
         os.utime(path, (86400, 86400))
     about = about_ours(ours)
     assert (about.policy, about.step, about.metric) == ("compact", None, None)
-    assert (about.saved_at, about.dated_by) == (datetime(1970, 1, 2, tzinfo=UTC), "file time")
+    assert (about.saved_at, about.dated_by) == (datetime(1970, 1, 2, tzinfo=timezone.utc), "file time")
     (ours / "config.json").write_text("[")
     assert about_ours(ours).policy is None
 

@@ -1,7 +1,7 @@
 import json
 import os
 import pickle
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from mobile_vla.core import CheckpointError
 
 from . import folders
 
-DAYS = [datetime(2026, 11, day, tzinfo=UTC) for day in range(1, 10)]
+DAYS = [datetime(2026, 11, day, tzinfo=timezone.utc) for day in range(1, 10)]
 
 
 @pytest.fixture
@@ -236,4 +236,7 @@ def test_dates_are_utc(saved, tmp_path):
     os.utime(path, (0, 86400))
     ours, foreign = sorted(find([tmp_path]), key=lambda each: each.dated_by, reverse=True)
     assert (ours.saved_at, ours.dated_by) == (DAYS[4], "manifest")
-    assert (foreign.saved_at, foreign.dated_by) == (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=1), "file time")
+    assert (foreign.saved_at, foreign.dated_by) == (
+        datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(days=1),
+        "file time",
+    )

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -192,13 +192,13 @@ def _date(text: str) -> datetime | None:
         date = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
+    return date.astimezone(timezone.utc) if date.tzinfo else date.replace(tzinfo=timezone.utc)
 
 
 def _modified(path: Path) -> datetime:
     """When the newest of its files was written; the epoch for what is not there."""
     try:
         files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else []
-        return datetime.fromtimestamp(max(file.lstat().st_mtime for file in files or [path]), UTC)
+        return datetime.fromtimestamp(max(file.lstat().st_mtime for file in files or [path]), timezone.utc)
     except OSError:
-        return datetime.fromtimestamp(0, UTC)
+        return datetime.fromtimestamp(0, timezone.utc)

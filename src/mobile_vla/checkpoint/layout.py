@@ -6,9 +6,10 @@ Every format is read into a ``Layout``; verifying, salvaging, converting and fin
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Literal
+
+from mobile_vla.core.backports import StrEnum
 
 Scalar = str | int | float | bool | None
 

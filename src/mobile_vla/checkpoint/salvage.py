@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def report(rescue: Rescue) -> dict[str, Any]:
     return {
         "source": str(verdict.path),
         "format": verdict.format,
-        "salvaged_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "salvaged_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "problems": [problem.what for problem in verdict.problems],
         "unknowable": list(verdict.unknowable),
         "notes": list(rescue.notes),

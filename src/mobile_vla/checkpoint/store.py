@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def write(
         files[names[CONFIG]] = FileRecord(len(data), write_bytes(folder / names[CONFIG], data))
         manifest = Manifest(
             policy=config["policy"],
-            saved_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            saved_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             weights=names[WEIGHTS],
             config=names[CONFIG],
             training=names.get(TRAINING),

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from mobile_vla.checkpoint.atomic import PIECE
 from mobile_vla.checkpoint.formats.kinds import identify
 from mobile_vla.checkpoint.layout import Format, Layout, Problem, Run, Scalar, Tensor
 from mobile_vla.checkpoint.survey import survey
+from mobile_vla.core.backports import StrEnum
 
 SECTOR = 512
 """Bytes that disks and file systems lose together."""

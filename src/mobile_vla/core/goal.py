@@ -1,7 +1,8 @@
 """What an instruction means, once understood: the vocabulary that words and worlds share."""
 
 from dataclasses import dataclass
-from enum import StrEnum
+
+from mobile_vla.core.backports import StrEnum
 
 
 class Kind(StrEnum):

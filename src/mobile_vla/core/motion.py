@@ -1,10 +1,10 @@
 """Velocities of the base, alone and in chunks. Frame ``base_link``, REP-103: x forward, y left, z up."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from mobile_vla.core.clock import NS_PER_S
 

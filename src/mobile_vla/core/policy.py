@@ -1,9 +1,9 @@
 """The one protocol behind which every policy stands: a pure step, its state passed in and out."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Protocol
 
+from mobile_vla.core.backports import StrEnum
 from mobile_vla.core.contract import ActionContract
 from mobile_vla.core.motion import ActionChunk
 from mobile_vla.core.observation import Instruction, Observation

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from mobile_vla.core import ActionContract, DatasetError
 from mobile_vla.data import folding, images, table

@@ -7,7 +7,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 from mobile_vla.core import DatasetError
 from mobile_vla.data.reader import Dataset

@@ -8,10 +8,11 @@ a column with no value at all has zeros. Image figures come from a histogram ove
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from mobile_vla.data.schema import EPISODE_INDEX, INDEX, NUMBERED_BY_PLACE, TASK_INDEX, Feature
 from mobile_vla.data.store import STATS_STATE_PATH, EpisodeRecord, write_durably

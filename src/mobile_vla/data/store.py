@@ -14,10 +14,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from typing_extensions import Self
 
 from mobile_vla.core import ActionContract, DatasetError
 from mobile_vla.data.schema import FORMAT_VERSION

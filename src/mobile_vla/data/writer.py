@@ -10,12 +10,13 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import simplejpeg
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Self
 
 from mobile_vla import __version__
 from mobile_vla.core import ActionContract, DatasetError, Instruction

@@ -4,7 +4,7 @@ import hashlib
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def provenance(
         machine=machine(),
         renderer=renderer,
         base="rollers",
-        began=datetime.now(UTC).isoformat(timespec="seconds"),
+        began=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 
 

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args
 
 import yaml
 from rapidfuzz import process
 
+from mobile_vla.core.backports import StrEnum
 from mobile_vla.core.errors import ConfigError
 from mobile_vla.core.goal import Colour, Kind, Side
 from mobile_vla.language.hangul import particle

@@ -5,13 +5,14 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
 import av
 import numpy as np
 from av import VideoStream
 from av.codec.codec import UnknownCodecError
 from PIL import Image, ImageDraw, ImageFont
+from typing_extensions import Self
 
 from mobile_vla.core import NS_PER_S, ConfigError, Frame, Grounding
 from mobile_vla.monitor.fonts import font_file

@@ -2,11 +2,11 @@
 
 import math
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+from typing_extensions import Self
 
 from mobile_vla.core import NS_PER_S
 from mobile_vla.runtime import Tick

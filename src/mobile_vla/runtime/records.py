@@ -1,9 +1,9 @@
 """What a drive tells: one record for every control step, and one at its end."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from mobile_vla.core import Frame, Grounding, Instruction, Status, Twist
+from mobile_vla.core.backports import StrEnum
 from mobile_vla.safety import Reason, SafetyState
 
 

@@ -3,9 +3,9 @@
 import math
 import threading
 from dataclasses import dataclass
-from enum import StrEnum
 
 from mobile_vla.core import NS_PER_S, ZERO_TWIST, ConfigError, SafetyLatchedError, Twist
+from mobile_vla.core.backports import StrEnum
 from mobile_vla.safety.envelope import SHORTEST_STEP_S, Envelope, Limits
 from mobile_vla.safety.watchdog import Finding, ObservationWatchdog, Reason
 

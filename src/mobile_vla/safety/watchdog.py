@@ -2,11 +2,11 @@
 
 import zlib
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
 from mobile_vla.core import NS_PER_S, Frame
+from mobile_vla.core.backports import StrEnum
 
 
 class Reason(StrEnum):

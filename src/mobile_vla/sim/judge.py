@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 from mobile_vla.core import Goal, Mode, Status
+from mobile_vla.core.backports import StrEnum
 from mobile_vla.sim.expert import NUDGE_M, QUARTER_TURN_RAD
 from mobile_vla.sim.geometry import object_bearing, object_distance, to_base, wrap_angle
 from mobile_vla.sim.route import RouteTracker

@@ -6,9 +6,9 @@ colour comes from, so that the named colour covers most of what can be seen.
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 from mobile_vla.core import Kind
+from mobile_vla.core.backports import StrEnum
 from mobile_vla.sim.scene import RGB
 
 VARIANT_SCALES = (0.88, 1.0, 1.14)

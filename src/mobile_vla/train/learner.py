@@ -1,11 +1,11 @@
 """A network that drives several robots at once while data are collected."""
 
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from mobile_vla.core import Instruction, Twist
 from mobile_vla.language import encode

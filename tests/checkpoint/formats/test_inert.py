@@ -28,7 +28,7 @@ def value_of(data):
         argparse.Namespace(lr=0.1, layers=[1, 2]),
         types.SimpleNamespace(lr=0.1),
         pathlib.PurePosixPath("/runs/a"),
-        datetime.datetime(2026, 11, 22, 16, 0, tzinfo=datetime.UTC),
+        datetime.datetime(2026, 11, 22, 16, 0, tzinfo=datetime.timezone.utc),
         datetime.timedelta(seconds=3),
         collections.OrderedDict(a=1, b=2),
         collections.defaultdict(list, {"a": [1]}),

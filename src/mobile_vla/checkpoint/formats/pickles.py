@@ -99,9 +99,7 @@ _CONTAINER_BYTES, _SET_BYTES = 64, 216
 _DECIMAL = re.compile(rb"[+-]?[0-9]+")
 _FLOAT = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf|nan|-nan")
 # Escapes that Python knows; its decoder warns of others, or takes them for something else
-_ESCAPED = re.compile(
-    rb"""(?:[^\\]++|\\(?:[\\'"abfnrtv]|x[0-9A-Fa-f]{2}|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7])))*+""", re.DOTALL
-)
+_ESCAPE = re.compile(rb"""\\(?:[\\'"abfnrtv]|x[0-9A-Fa-f]{2}|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7]))""")
 _PYTHON_2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
@@ -254,7 +252,7 @@ class _Machine:
     def string_line(self) -> None:
         line = self.line(self.size)
         quoted = len(line) >= 2 and line[0] == line[-1] and line[:1] in (b"'", b'"')
-        if not quoted or not _ESCAPED.fullmatch(line, 1, len(line) - 1):
+        if not quoted or b"\\" in _ESCAPE.sub(b"", line[1:-1]):
             raise _MalformedError("has a text without quotes or with an unknown escape")
         self.push(escape_decode(line[1:-1])[0].decode("latin-1"))
 

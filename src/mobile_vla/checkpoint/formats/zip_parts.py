@@ -11,7 +11,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+
+from typing_extensions import Self
 
 from mobile_vla.core import CheckpointError, UnsafeCheckpointError
 
