@@ -13,8 +13,8 @@ from mobile_vla.policy.compact import motion_features
 from mobile_vla.policy.preprocess import HEIGHT, WIDTH, fit, to_tensor
 from mobile_vla.policy.weights import SHIPPED, load_policy
 from mobile_vla.runtime import ChunkQueue
-from mobile_vla.safety import Supervisor
-from mobile_vla.sim.robot import LIMITS
+from mobile_vla.safety import Inputs, Supervisor
+from mobile_vla.sim.limits import LIMITS
 from mobile_vla.sim.scenarios import draw_scene
 from mobile_vla.sim.world import World
 
@@ -59,7 +59,7 @@ def _whole(policy, frames, times) -> None:
         step = policy.step(Observation(frame, Twist(0.3, 0.0, 0.1)), state)
         queue.offer(step.chunk)
         plan = queue.plan(now_ns)
-        supervisor.step(now_ns, plan.twist, plan.capture_ns)
+        supervisor.step(now_ns, Inputs(plan.twist, plan.capture_ns))
         spent.append(1e3 * (time.perf_counter() - began))
         state = step.state
     latencies("frame to command (policy, queue, safety)", spent[20:])

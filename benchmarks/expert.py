@@ -9,7 +9,7 @@ from mobile_vla.evaluate.statistics import wilson
 from mobile_vla.safety import Envelope
 from mobile_vla.sim.expert import Expert
 from mobile_vla.sim.judge import Judge, Verdict
-from mobile_vla.sim.robot import LIMITS
+from mobile_vla.sim.limits import LIMITS
 from mobile_vla.sim.scenarios import SCENARIOS, draw_scene
 from mobile_vla.sim.scene import Scene
 from mobile_vla.sim.world import World

@@ -14,7 +14,7 @@ from .scripted import ScriptedPolicy, frame_at
 MS = NS_PER_S // 1000
 
 
-def decider(policy, camera_rate_hz=5.0, velocities=None):
+def decider(policy, velocities=None):
     queue = ChunkQueue()
     made = Decider(
         policy,
@@ -23,7 +23,6 @@ def decider(policy, camera_rate_hz=5.0, velocities=None):
         velocities or VelocityLog(20),
         FrameWatch(),
         clock="simulation",
-        camera_rate_hz=camera_rate_hz,
     )
     return made, queue
 
@@ -79,7 +78,7 @@ def test_repeats_never_reach_the_policy():
 
 def test_a_faster_camera_is_thinned_to_the_rate_of_the_contract_in_spite_of_jitter():
     policy = ScriptedPolicy()
-    made, _ = decider(policy, camera_rate_hz=30.0)
+    made, _ = decider(policy)
     for k in range(60):
         made.consider(frame_at(k * 100 * MS // 3 + (-1) ** k * 3 * MS + 3 * MS, k))
     assert len(policy.observations) == 10

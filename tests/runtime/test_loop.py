@@ -154,7 +154,7 @@ def test_a_base_that_keeps_rolling_is_waited_for_a_bounded_time_and_reported():
     rig.require_stopped()
 
 
-def test_what_the_policy_raises_brakes_latches_and_is_in_the_outcome(caplog):
+def test_what_the_policy_raises_brakes_stops_and_is_in_the_outcome(caplog):
     def fail():
         if len(rig.policy.observations) == 6:
             raise RuntimeError("out of memory")
@@ -165,16 +165,16 @@ def test_what_the_policy_raises_brakes_latches_and_is_in_the_outcome(caplog):
     assert str(outcome.error) == "out of memory"
     assert "RuntimeError: out of memory" in outcome.sentence
     assert "out of memory" in caplog.text
-    assert rig.supervisor.state is SafetyState.LATCHED
+    assert rig.supervisor.state is SafetyState.PROTECTIVE_STOP
     rig.require_stopped()
-    with pytest.raises(SafetyLatchedError):
+    with pytest.raises(SafetyLatchedError, match=r"out of memory: find out why, then resume"):
         rig.loop.run_blocking(GO)
-    rig.supervisor.rearm(rig.base.velocity())
+    rig.supervisor.resume(rig.base.velocity())
     rig.policy.observations.extend([None] * 9)
     assert rig.loop.run_blocking(GO).ending is Ending.TIME_LIMIT
 
 
-def test_a_camera_that_fails_brakes_latches_and_is_in_the_outcome():
+def test_a_camera_that_fails_brakes_stops_and_is_in_the_outcome():
     rig = Rig(observer=lambda tick: len(rig.ticks) == 8 and rig.camera.close())
     outcome = rig.loop.run_blocking(GO)
     assert (outcome.ending, outcome.reason, outcome.at_rest) == (Ending.CAMERA_FAILED, Reason.CAMERA_FAILED, True)
@@ -182,18 +182,26 @@ def test_a_camera_that_fails_brakes_latches_and_is_in_the_outcome():
     rig.require_stopped()
 
 
-def test_a_policy_that_wants_nan_is_latched():
+def test_a_policy_that_wants_nan_is_stopped():
     rig = Rig(ScriptedPolicy(Twist(float("nan"), 0.0, 0.0)))
     outcome = rig.loop.run_blocking(GO)
-    assert (outcome.ending, outcome.reason) == (Ending.LATCHED, Reason.NON_FINITE_COMMAND)
+    assert (outcome.ending, outcome.reason) == (Ending.STOPPED, Reason.NON_FINITE_COMMAND)
     rig.require_stopped()
 
 
 def test_an_emergency_stop_ends_the_drive():
     rig = Rig(ScriptedPolicy(), observer=lambda tick: len(rig.ticks) == 12 and rig.supervisor.emergency_stop())
     outcome = rig.loop.run_blocking(GO)
-    assert (outcome.ending, outcome.reason, outcome.at_rest) == (Ending.LATCHED, Reason.EMERGENCY_STOP, True)
+    assert (outcome.ending, outcome.reason, outcome.at_rest) == (Ending.STOPPED, Reason.EMERGENCY_STOP, True)
     rig.require_stopped()
+    with pytest.raises(SafetyLatchedError, match="re-arm, then resume"):
+        rig.loop.run_blocking(GO)
+    rig.supervisor.rearm(rig.base.velocity())
+    with pytest.raises(SafetyLatchedError, match="then resume"):
+        rig.loop.run_blocking(GO)
+    rig.supervisor.resume(rig.base.velocity())
+    rig.loop._observer = None
+    assert rig.loop.run_blocking(GO).ending is Ending.TIME_LIMIT
 
 
 def freeze(rig, after):
@@ -212,8 +220,28 @@ def test_a_frozen_camera_stops_the_robot_unless_pictures_may_be_identical(identi
     rig = Rig(ScriptedPolicy(), time_limit_s=4.0, identical_pixels=identical_pixels)
     freeze(rig, after=15)
     outcome = rig.loop.run_blocking(GO)
-    assert (outcome.ending, outcome.reason) == (Ending.TIME_LIMIT, reason)
-    assert (rig.ticks[40].twist == ZERO_TWIST) == identical_pixels
+    assert outcome.ending is (Ending.STOPPED if identical_pixels else Ending.TIME_LIMIT)
+    assert rig.ticks[35].reason is reason
+    assert (rig.ticks[35].twist == ZERO_TWIST) == identical_pixels
+
+
+def test_a_drive_that_was_held_for_long_does_not_go_on_by_itself():
+    rig = Rig(ScriptedPolicy(), time_limit_s=8.0)
+    read = rig.camera.read
+    rig.camera.read = lambda timeout_s: None if 15 <= len(rig.ticks) < 45 else read(timeout_s)
+    outcome = rig.loop.run_blocking(GO)
+    assert (outcome.ending, outcome.reason, outcome.at_rest) == (Ending.STOPPED, Reason.HELD_TOO_LONG, True)
+
+
+def test_the_time_between_two_drives_is_no_fault_and_the_second_begins_as_the_first():
+    rig = Rig(time_limit_s=3.0)
+    rig.loop.run_blocking(GO)
+    first = [(tick.state, tick.reason) for tick in rig.ticks]
+    rig.ticks.clear()
+    rig.clock.advance(60 * NS_PER_S)
+    rig.policy.observations.clear()
+    rig.loop.run_blocking(GO)
+    assert [(tick.state, tick.reason) for tick in rig.ticks] == first
 
 
 def test_a_camera_gone_silent_stops_the_robot_and_frames_that_come_back_set_it_going():
@@ -225,7 +253,7 @@ def test_a_camera_gone_silent_stops_the_robot_and_frames_that_come_back_set_it_g
     assert states[14] is SafetyState.RUNNING
     assert rig.ticks[29].reason is Reason.FRAME_TOO_OLD
     assert rig.ticks[29].twist == ZERO_TWIST
-    assert states[30] is SafetyState.STALE
+    assert states[30] is SafetyState.HOLDING
     assert states[50] is SafetyState.RUNNING
 
 
@@ -302,7 +330,7 @@ def test_a_config_that_makes_no_sense_is_refused(wrong):
 # The threaded loop runs on the machine's clock. Its tests wait for events, and their ages are generous, so that what
 # they assert holds on a machine of any speed.
 
-PATIENT = SafetyConfig(stale_after_s=LIMIT_S, recover_steps=1, period_s=0.02)
+PATIENT = SafetyConfig(stale_after_s=LIMIT_S, late_step_s=LIMIT_S, hold_limit_s=LIMIT_S, recover_steps=1, period_s=0.02)
 CONTRACT = ActionContract(rate_hz=50.0, frame_rate_hz=20.0, horizon=round(50 * LIMIT_S))
 
 
@@ -351,7 +379,7 @@ def test_threaded_what_the_policy_raises_stops_the_robot_and_is_reported(caplog)
         outcome = rig.loop.run_threaded(GO)
     assert (outcome.ending, str(outcome.error), outcome.at_rest) == (Ending.POLICY_FAILED, "device lost", True)
     assert "device lost" in caplog.text
-    assert rig.supervisor.state is SafetyState.LATCHED
+    assert rig.supervisor.state is SafetyState.PROTECTIVE_STOP
     rig.require_stopped()
 
 

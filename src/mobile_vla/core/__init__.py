@@ -3,6 +3,7 @@
 from mobile_vla.core.clock import NS_PER_S, Clock, ManualClock, MonotonicClock
 from mobile_vla.core.contract import ActionContract
 from mobile_vla.core.errors import (
+    BaseError,
     CameraError,
     CheckpointError,
     ConfigError,
@@ -26,6 +27,7 @@ __all__ = [
     "ZERO_TWIST",
     "ActionChunk",
     "ActionContract",
+    "BaseError",
     "CameraError",
     "CheckpointError",
     "Clock",

@@ -46,6 +46,10 @@ class CameraError(MobileVLAError):
     """A camera could not be opened or stopped giving frames."""
 
 
+class BaseError(MobileVLAError):
+    """A base could not be opened, does not answer, or is gone; it has to be opened again."""
+
+
 class ConfigError(MobileVLAError):
     """A configuration has an unknown key or a value of the wrong kind."""
 

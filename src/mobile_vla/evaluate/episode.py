@@ -28,7 +28,8 @@ from mobile_vla.runtime import DriveConfig, DriveLoop, Ending, Tick
 from mobile_vla.safety import Supervisor
 from mobile_vla.sim.expert import SEEN_FRACTION, Expert
 from mobile_vla.sim.judge import Judge, Verdict, object_reached
-from mobile_vla.sim.robot import LIMITS, SimBase, SimCamera, SimClock
+from mobile_vla.sim.limits import LIMITS
+from mobile_vla.sim.robot import SimBase, SimCamera, SimClock
 from mobile_vla.sim.route import RouteTracker
 from mobile_vla.sim.scenarios import draw_scene
 from mobile_vla.sim.scene import Scene

@@ -16,7 +16,8 @@ from mobile_vla.policy.preprocess import HEIGHT, WIDTH
 from mobile_vla.runtime import DriveConfig, DriveLoop, Ending, Outcome, Tick
 from mobile_vla.safety import Supervisor
 from mobile_vla.sim.judge import Judge, Verdict
-from mobile_vla.sim.robot import LIMITS, SimBase, SimCamera, SimClock
+from mobile_vla.sim.limits import LIMITS
+from mobile_vla.sim.robot import SimBase, SimCamera, SimClock
 from mobile_vla.sim.scene import Pose
 from mobile_vla.sim.world import World
 

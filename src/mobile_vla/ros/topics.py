@@ -106,9 +106,22 @@ DIAGNOSTICS = Topic(
     "/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", Qos.DEFAULT, 1.0, 3.0, "every node",
     "how each node does, as ROS tools expect it",
 )  # fmt: skip
+SIM_IMAGE = Topic(
+    "sim/image_raw", "sensor_msgs/msg/Image", Qos.NEWEST, 20.0, 0.5, "sim",
+    "what the simulated camera sees; the camera node opens it as a camera",
+)  # fmt: skip
+SIM_SCENE = Topic(
+    "sim/scene", "std_msgs/msg/String", Qos.DEFAULT, None, None, "outside",
+    'the scene to load, as JSON: {"scenario": ..., "seed": ...}; the robot is put at its start',
+)  # fmt: skip
+SIM_VERDICT = Topic(
+    "sim/verdict", "std_msgs/msg/String", Qos.LATCHED, None, None, "sim",
+    "how the last instruction came out, judged from the true state, as JSON",
+)  # fmt: skip
 
 TOPICS = (
     IMAGE, IMAGE_COMPRESSED, CAMERA_INFO, INSTRUCTION, ACTIVE_INSTRUCTION, CONTRACT, CHUNK, BELIEF, CMD_VEL, ODOM,
     SAFETY, EMERGENCY_STOP, REARM, RESUME, HEARTBEAT, JOY, SCAN, DIAGNOSTICS,
+    SIM_IMAGE, SIM_SCENE, SIM_VERDICT,
 )  # fmt: skip
 """All of them, in the order of the way of a frame."""

@@ -4,11 +4,12 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from mobile_vla.core import (
     NS_PER_S,
     ZERO_TWIST,
+    ActionChunk,
     ContractMismatchError,
     Frame,
     Grounding,
@@ -18,7 +19,6 @@ from mobile_vla.core import (
     Step,
     Twist,
 )
-from mobile_vla.runtime.chunks import ChunkQueue
 from mobile_vla.safety import FrameWatch
 
 
@@ -81,6 +81,18 @@ class View:
     frame_repeated: bool
 
 
+class ChunkSink(Protocol):
+    """Where chunks go: the ``ChunkQueue`` of this process, or the way to another one."""
+
+    def offer(self, chunk: ActionChunk) -> bool:
+        """Take a chunk; tells whether it was taken."""
+        ...
+
+    def clear(self) -> None:
+        """What was offered no longer holds."""
+        ...
+
+
 class Decider:
     """Keeps the policy's state for one drive and steps it on frames that are new and due.
 
@@ -92,20 +104,18 @@ class Decider:
         self,
         policy: Policy,
         instruction: Instruction,
-        queue: ChunkQueue,
+        queue: ChunkSink,
         velocities: VelocityLog,
         watch: FrameWatch,
         *,
         clock: str,
-        camera_rate_hz: float,
     ) -> None:
         self._policy = policy
         self._queue = queue
         self._velocities = velocities
         self._watch = watch
         self._clock = clock
-        # A frame that comes up to half a camera period early counts as due, else jitter would skip every other one.
-        self._due_after_ns = round(NS_PER_S / policy.contract.frame_rate_hz - NS_PER_S / camera_rate_hz / 2)
+        self._period_ns = round(NS_PER_S / policy.contract.frame_rate_hz)
         self._lock = threading.Lock()
         self._instruction = instruction
         self._generation = 0
@@ -116,6 +126,7 @@ class Decider:
         self._state: Any = None
         self._state_generation = -1
         self._decided_capture_ns: int | None = None
+        self._seen_capture_ns: int | None = None
 
     def reset(self, instruction: Instruction) -> None:
         """Begin anew under ``instruction``: the chunk of the old one is dropped, the policy gets a fresh state."""
@@ -151,9 +162,17 @@ class Decider:
             self._state = self._policy.reset(instruction)
             self._state_generation = generation
             self._decided_capture_ns = None
-        if self._decided_capture_ns is None or frame.capture_ns - self._decided_capture_ns >= self._due_after_ns:
+        if self._is_due(frame.capture_ns):
             self._decided_capture_ns = frame.capture_ns
             self._decide(frame, generation)
+
+    def _is_due(self, capture_ns: int) -> bool:
+        """A frame up to half a camera period early counts as due, else jitter would skip every other one."""
+        before_ns, self._seen_capture_ns = self._seen_capture_ns, capture_ns
+        if self._decided_capture_ns is None or before_ns is None:
+            return True
+        camera_period_ns = min(capture_ns - before_ns, self._period_ns)
+        return capture_ns - self._decided_capture_ns >= self._period_ns - camera_period_ns / 2
 
     def _decide(self, frame: Frame, generation: int) -> None:
         observation = Observation(frame, self._velocities.at(frame.capture_ns))

@@ -15,13 +15,12 @@ from mobile_vla.core import (
     Frame,
     Instruction,
     Policy,
-    SafetyLatchedError,
 )
 from mobile_vla.robot import Base, Camera
 from mobile_vla.runtime.chunks import ChunkQueue
 from mobile_vla.runtime.decide import Decider, Mailbox, VelocityLog
 from mobile_vla.runtime.records import Ending, Outcome, Tick
-from mobile_vla.safety import FrameWatch, Reason, SafetyState, Supervisor
+from mobile_vla.safety import FrameWatch, Inputs, Reason, SafetyState, Supervisor
 
 VELOCITY_LOG_S = 2.0
 """How far back measured velocities are kept; a frame older than this is stale long since."""
@@ -75,9 +74,10 @@ class DriveLoop:
     control step; ``run_threaded`` does so in two threads beside it. The base is used by the control thread alone.
 
     A drive ends when the policy's status is final for ``settle_steps`` running steps and the base stands, at the time
-    limit, on request, when the supervisor latches, or when policy or camera raise, which latches. It then ramps to rest
-    (brakes, if latched) within a bounded time. What base, clock or observer raise, and KeyboardInterrupt, pass through
-    to the caller. In every case the last thing that the base gets is ``stop()``.
+    limit, on request, when the supervisor stops the robot, or when policy or camera raise, which does so too. It then
+    ramps to rest (brakes, in a stop) within a bounded time. What base, clock or observer raise, and KeyboardInterrupt,
+    pass through to the caller. In every case the last thing that the base gets is ``stop()``. After a stop of the
+    supervisor the next drive is a SafetyLatchedError until its ``resume`` (after an emergency stop, ``rearm`` first).
     """
 
     def __init__(
@@ -153,8 +153,7 @@ class DriveLoop:
         self._stragglers = [thread for thread in self._stragglers if thread.is_alive()]
         if self._drive is not None or self._stragglers:
             raise RuntimeError("the drive before is still under way, or its camera or policy still busy: wait for it")
-        if self._supervisor.state is SafetyState.LATCHED:
-            raise SafetyLatchedError("a stop is latched: find out why, then call the supervisor's rearm")
+        self._supervisor.begin()
         queue = ChunkQueue()
         velocities = VelocityLog(math.ceil(VELOCITY_LOG_S * NS_PER_S / self._period_ns))
         decider = Decider(
@@ -164,7 +163,6 @@ class DriveLoop:
             velocities,
             FrameWatch(self._config.identical_pixels),
             clock=self._clock.name,
-            camera_rate_hz=self._camera.rate_hz,
         )
         self._drive = _Drive(decider, queue, velocities)
         return self._drive
@@ -200,7 +198,8 @@ class DriveLoop:
         now_ns = self._clock.now_ns()
         plan = drive.queue.plan(now_ns)
         wanted = ZERO_TWIST if think is None else plan.twist
-        safe = self._supervisor.step(now_ns, wanted, plan.capture_ns, frame_repeated=view.frame_repeated)
+        inputs = Inputs(wanted, plan.capture_ns, idle=think is None, frame_repeated=view.frame_repeated)
+        safe = self._supervisor.step(now_ns, inputs)
         sent = self._base.send(safe.twist)
         decision = view.decision
         tick = Tick(
@@ -234,8 +233,8 @@ class DriveLoop:
         drive.settled_steps = drive.settled_steps + 1 if final else 0
         if drive.failure is not None:
             return drive.failure[0]
-        if tick.state is SafetyState.LATCHED:
-            return Ending.LATCHED
+        if tick.state.is_stop:
+            return Ending.STOPPED
         if drive.stop_requested.is_set():
             return Ending.REQUESTED
         if drive.settled_steps >= self._config.settle_steps and self._supervisor.config.standstill.holds(tick.measured):
@@ -296,7 +295,7 @@ class DriveLoop:
             self._fail(drive, Ending.POLICY_FAILED, Reason.POLICY_FAILED, error)
 
     def _fail(self, drive: _Drive, ending: Ending, reason: Reason, error: Exception) -> None:
-        """Latch a stop and keep the first error for the outcome; after the drive it can only be logged."""
+        """Stop and keep the first error for the outcome; after the drive it can only be logged."""
         sentence = f"{reason.replace('_', ' ')}: {type(error).__name__}: {error}"
         _log.error(sentence, exc_info=error)
         if drive.over.is_set():

@@ -37,7 +37,7 @@ class Ending(StrEnum):
     FINISHED = "finished"  # the policy said so and the base stood still
     TIME_LIMIT = "time_limit"
     REQUESTED = "requested"
-    LATCHED = "latched"  # the supervisor stopped the robot; see Outcome.reason
+    STOPPED = "stopped"  # a protective or emergency stop of the supervisor; see Outcome.reason
     POLICY_FAILED = "policy_failed"  # it raised Outcome.error
     CAMERA_FAILED = "camera_failed"  # it raised Outcome.error
 

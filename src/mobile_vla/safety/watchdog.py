@@ -1,37 +1,12 @@
-"""Watchdogs: is what the robot sees new, and how old is the observation behind a command."""
+"""Watchdogs: is what the robot sees new, how old is what it acts on, and how much is asked of it."""
 
 import zlib
-from dataclasses import dataclass
+from collections import deque
 
 import numpy as np
 
 from mobile_vla.core import NS_PER_S, Frame
-from mobile_vla.core.backports import StrEnum
-
-
-class Reason(StrEnum):
-    """Why the supervisor does what it does."""
-
-    DRIVING = "driving"
-    RECOVERING = "recovering"
-    NO_FRAME = "no_frame"
-    FRAME_TOO_OLD = "frame_too_old"
-    FRAME_REPEATED = "frame_repeated"
-    CLOCK_NOT_ADVANCING = "clock_not_advancing"
-    NO_COMMAND = "no_command"
-    NON_FINITE_COMMAND = "non_finite_command"
-    FRAME_IN_THE_FUTURE = "frame_in_the_future"
-    EMERGENCY_STOP = "emergency_stop"
-    POLICY_FAILED = "policy_failed"
-    CAMERA_FAILED = "camera_failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A reason, and the sentence that a person is shown."""
-
-    reason: Reason
-    sentence: str
+from mobile_vla.safety.states import Finding, Reason
 
 
 class FrameWatch:
@@ -64,32 +39,65 @@ class FrameWatch:
         return False
 
 
-class ObservationWatchdog:
-    """Judges the age of the observation behind a command, at the moment the command is to be used."""
+class AgeWatch:
+    """Judges the age of one thing at the moment it is used."""
 
-    def __init__(self, stale_after_s: float, future_tolerance_s: float) -> None:
-        self._stale_after_ns = round(stale_after_s * NS_PER_S)
+    def __init__(self, limit_s: float, future_tolerance_s: float) -> None:
+        self._limit_ns = round(limit_s * NS_PER_S)
         self._future_tolerance_ns = round(future_tolerance_s * NS_PER_S)
 
-    def judge(self, now_ns: int, capture_ns: int | None, repeated: bool) -> Finding | None:
-        """What is wrong with an observation captured at ``capture_ns``, or None.
+    def from_future(self, now_ns: int, stamp_ns: int) -> str | None:
+        """How far after now it is stamped, when that is more than the tolerance: then its age cannot be known."""
+        ahead_ns = stamp_ns - now_ns
+        return _seconds(ahead_ns) if ahead_ns > self._future_tolerance_ns else None
 
-        ``repeated``: the camera has given only repeats of it since; that is named when the age is too great.
+    def too_old(self, now_ns: int, stamp_ns: int) -> str | None:
+        """Its age and the limit, when it is older than that."""
+        age_ns = now_ns - stamp_ns
+        return f"{_seconds(age_ns)} old, more than {_seconds(self._limit_ns)}" if age_ns > self._limit_ns else None
+
+    def distrusted(self, now_ns: int, stamp_ns: int) -> str | None:
+        """What is wrong with its age, either way: a stamp that lies ahead would hide for how long nothing has come."""
+        ahead = self.from_future(now_ns, stamp_ns)
+        return self.too_old(now_ns, stamp_ns) if ahead is None else f"stamped {ahead} after now"
+
+
+def judge_observation(watch: AgeWatch, now_ns: int, capture_ns: int | None, repeated: bool) -> Finding | None:
+    """What is wrong with an observation captured at ``capture_ns``, or None.
+
+    ``repeated``: the camera has given only repeats of it since; that is named when the age is too great.
+    """
+    if capture_ns is None:
+        return Finding(Reason.NO_FRAME, "there is no camera frame yet")
+    ahead = watch.from_future(now_ns, capture_ns)
+    if ahead is not None:
+        return Finding(
+            Reason.FRAME_IN_THE_FUTURE,
+            f"the frame was captured {ahead} after now: camera and robot do not share a clock",
+        )
+    ages = watch.too_old(now_ns, capture_ns)
+    if ages is None:
+        return None
+    if repeated:
+        return Finding(Reason.FRAME_REPEATED, f"the camera repeats one picture; it is {ages}")
+    return Finding(Reason.FRAME_TOO_OLD, f"the frame behind the command is {ages}")
+
+
+class CommandRate:
+    """Counts the commands of the last second, as of each step."""
+
+    def __init__(self) -> None:
+        self._arrivals: deque[tuple[int, int]] = deque()
+
+    def count(self, now_ns: int, received: int) -> int:
+        """How many came in the second before ``now_ns``, the ``received`` of this step among them.
+
+        After the clock went back, steps that now lie ahead are forgotten.
         """
-        if capture_ns is None:
-            return Finding(Reason.NO_FRAME, "there is no camera frame yet")
-        age_ns = now_ns - capture_ns
-        if age_ns < -self._future_tolerance_ns:
-            return Finding(
-                Reason.FRAME_IN_THE_FUTURE,
-                f"the frame was captured {_seconds(-age_ns)} after now: camera and robot do not share a clock",
-            )
-        if age_ns <= self._stale_after_ns:
-            return None
-        ages = f"{_seconds(age_ns)} old, more than {_seconds(self._stale_after_ns)}"
-        if repeated:
-            return Finding(Reason.FRAME_REPEATED, f"the camera repeats one picture; it is {ages}")
-        return Finding(Reason.FRAME_TOO_OLD, f"the frame behind the command is {ages}")
+        self._arrivals.append((now_ns, received))
+        while not now_ns - NS_PER_S < self._arrivals[0][0] <= now_ns:
+            self._arrivals.popleft()
+        return sum(count for _, count in self._arrivals)
 
 
 def _seconds(duration_ns: int) -> str:

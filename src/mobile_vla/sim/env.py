@@ -18,7 +18,7 @@ from mobile_vla.core import ActionContract, Goal, Mode, Status, Twist
 from mobile_vla.language import Grammar, Language
 from mobile_vla.safety import Envelope, Standstill
 from mobile_vla.sim.judge import Failure, Judge
-from mobile_vla.sim.robot import LIMITS
+from mobile_vla.sim.limits import LIMITS
 from mobile_vla.sim.scenarios import SCENARIOS, draw_scene
 from mobile_vla.sim.world import BaseChoice, RendererChoice, World
 

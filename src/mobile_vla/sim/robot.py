@@ -4,15 +4,10 @@ import time
 from dataclasses import dataclass
 
 from mobile_vla.core import NS_PER_S, ZERO_TWIST, CameraError, Frame, Twist
-from mobile_vla.robot import LEKIWI
-from mobile_vla.safety import Limits
 from mobile_vla.sim.world import World
 
 COMMAND_TIMEOUT_S = 0.5
 FRONT = "front"
-
-LIMITS = Limits(wheel_matrix=LEKIWI.wheel_matrix, wheel_speed=(16.0,) * 3, wheel_acceleration=(60.0,) * 3)
-"""What a supervisor of this base enforces; the wheels' limits in rad/s and rad/s^2."""
 
 
 class SimClock:

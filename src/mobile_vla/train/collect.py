@@ -20,7 +20,7 @@ from mobile_vla.safety import Envelope
 from mobile_vla.sim.expert import Expert
 from mobile_vla.sim.geometry import clearance, wrap_angle
 from mobile_vla.sim.labels import RANGE_COLUMNS, truth_columns
-from mobile_vla.sim.robot import LIMITS
+from mobile_vla.sim.limits import LIMITS
 from mobile_vla.sim.scenarios import MANOEUVRES, ROUTES, draw_scene
 from mobile_vla.sim.scene import ROBOT_RADIUS_M, Pose, Scene
 from mobile_vla.sim.world import World

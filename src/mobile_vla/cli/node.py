@@ -1,0 +1,175 @@
+"""``mobile-vla node``: one of the robot's processes, alone. ``mobile-vla up`` starts them all."""
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mobile_vla.cli.robot_options import add_node, add_robot, node_config, robot_of
+from mobile_vla.cli.shared import Commands, add_json, add_policy, natural, policy_folder, print_json
+
+if TYPE_CHECKING:
+    from mobile_vla.ros.nodes.monitoring import Snapshot
+    from mobile_vla.ros.transport import Transport
+
+Run = Callable[[threading.Event], None]
+
+
+def add_to(commands: Commands) -> None:
+    """Describe the command."""
+    parser = commands.add_parser("node", help="one process of a robot: camera, inference, control, monitoring, sim")
+    nodes = parser.add_subparsers(dest="node", required=True, metavar="NODE")
+    for name, make, about in NODES:
+        node = nodes.add_parser(name, help=about)
+        add_node(node)
+        if name in ("camera", "control"):
+            add_robot(node)
+        if name == "inference":
+            add_policy(node)
+            node.add_argument(
+                "--noiseless-camera",
+                action="store_true",
+                help="the camera is drawn, not real: the same picture twice is no sign that it hangs",
+            )
+        if name == "control":
+            node.add_argument("--max-seconds", type=float, default=120.0, metavar="S", help="of one instruction")
+        if name == "sim":
+            node.add_argument("--scene", default="distractors", metavar="SCENARIO", help="which kind of scene")
+            node.add_argument("--seed", type=natural, default=1, help="which scene of that kind")
+        add_json(node)
+        node.set_defaults(run=run, make=make)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the node until SIGTERM or Ctrl-C; both end it politely."""
+    from mobile_vla.ros.connect import connect
+    from mobile_vla.ros.processes import die_with_parent
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    die_with_parent()
+    transport = connect(node_config(options, options.node))
+    try:
+        options.make(options, transport)(stop)
+    finally:
+        transport.close()
+    return 0
+
+
+def _camera(options: argparse.Namespace, transport: "Transport") -> Run:
+    from mobile_vla.core import MonotonicClock
+    from mobile_vla.ros.nodes.camera import CameraNode
+
+    return CameraNode(transport, robot_of(options).camera.build(MonotonicClock())).run
+
+
+def _inference(options: argparse.Namespace, transport: "Transport") -> Run:
+    import torch
+
+    from mobile_vla.policy.weights import load_policy
+    from mobile_vla.ros.nodes.inference import InferenceNode
+
+    torch.set_num_threads(1)  # so small a network is fastest so
+    folder = policy_folder(options)
+    return InferenceNode(transport, load_policy(folder), folder.name, not options.noiseless_camera).run
+
+
+def _control(options: argparse.Namespace, transport: "Transport") -> Run:
+    from mobile_vla.core import MonotonicClock
+    from mobile_vla.ros.nodes.control import ControlNode
+    from mobile_vla.runtime.mission import MissionConfig
+    from mobile_vla.safety import Supervisor
+
+    robot = robot_of(options)
+    node = ControlNode(
+        transport,
+        robot.base.build(MonotonicClock()),
+        Supervisor(robot.limits, robot.safety),
+        MissionConfig(time_limit_s=options.max_seconds),
+        publish_odometry=robot.base_kind != "cmd_vel",
+    )
+    signal.signal(signal.SIGUSR1, lambda *_: node.emergency_stop("an emergency stop came as signal SIGUSR1"))
+    return node.run
+
+
+def _monitoring(options: argparse.Namespace, transport: "Transport") -> Run:
+    from mobile_vla.ros.nodes.monitoring import MonitoringNode
+
+    show = _print_snapshot if options.json else _Table().show
+    return MonitoringNode(transport, show).run
+
+
+def _sim(options: argparse.Namespace, transport: "Transport") -> Run:
+    from mobile_vla.ros.nodes.sim import SimNode
+    from mobile_vla.sim.choose import named_scene
+    from mobile_vla.sim.world import World
+
+    world = World("rollers")
+    world.load(named_scene(options.scene, options.seed))
+    return SimNode(transport, world).run
+
+
+NODES: tuple[tuple[str, Callable[[argparse.Namespace, Any], Run], str], ...] = (
+    ("camera", _camera, "open the camera and publish its frames"),
+    ("inference", _inference, "step the policy on frames, publish chunks of velocities"),
+    ("control", _control, "own the base and the safety layer"),
+    ("monitoring", _monitoring, "watch what all the others say"),
+    ("sim", _sim, "be the robot: simulated base, camera and room"),
+)
+"""Name, maker, and what it does."""
+
+
+def _print_snapshot(snapshot: "Snapshot") -> None:
+    print_json(
+        {
+            "level": snapshot.level.name,
+            "instruction": snapshot.instruction,
+            "safety": dict(snapshot.safety.values) if snapshot.safety else None,
+            "topics": {
+                line.topic.name: {"freshness": line.freshness, "rate_hz": round(line.rate_hz, 2), "age_s": line.age_s}
+                for line in snapshot.topics
+            },
+            "nodes": {name: {"message": node.message, **node.values} for name, node in snapshot.nodes.items()},
+            "silent_nodes": snapshot.silent_nodes,
+        }
+    )
+    sys.stdout.flush()
+
+
+class _Table:
+    """In place on a terminal; elsewhere one line, when something changes."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(highlight=False)
+        self._last = ""
+
+    def show(self, snapshot: "Snapshot") -> None:
+        from rich.table import Table
+
+        state = snapshot.safety.values.get("state", "") if snapshot.safety else "unknown"
+        sentence = snapshot.safety.message if snapshot.safety else "control says nothing"
+        headline = f"{snapshot.level.name}  {state}: {sentence}  {snapshot.instruction!r}"
+        if not self._console.is_terminal:
+            if headline != self._last:
+                self._console.print(headline, soft_wrap=True)
+            self._last = headline
+            return
+        table = Table("topic", "state", "rate", "age", title=headline)
+        for line in snapshot.topics:
+            nominal = f" of {line.topic.rate_hz:g}" if line.topic.rate_hz else ""
+            age = "" if line.age_s is None else f"{1e3 * line.age_s:.0f} ms"
+            table.add_row(line.topic.name, line.freshness, f"{line.rate_hz:.1f}{nominal} Hz", age)
+        for name, node in snapshot.nodes.items():
+            table.add_row(
+                name, "silent" if name in snapshot.silent_nodes else _LEVELS[min(node.level, 3)], node.message
+            )
+        self._console.clear()
+        self._console.print(table)
+
+
+_LEVELS = ("ok", "warn", "error", "stale")

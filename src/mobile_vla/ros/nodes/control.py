@@ -1,0 +1,419 @@
+"""The control node: chunks in, velocities to the base out, with the safety layer between, fifty times a second.
+
+It needs nobody: when inference hangs, is killed, floods it, or the network goes, it brings the robot to rest. What
+others send is only noted down by the transport's thread; everything is judged in the control step.
+"""
+
+import gc
+import json
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from mobile_vla.core import (
+    NS_PER_S,
+    ZERO_TWIST,
+    ActionChunk,
+    ActionContract,
+    ContractMismatchError,
+    Grounding,
+    Instruction,
+    MobileVLAError,
+    MonotonicClock,
+    SafetyLatchedError,
+)
+from mobile_vla.robot import Base
+from mobile_vla.robot.odometry import Pose, moved
+from mobile_vla.ros.messages import (
+    Level,
+    belief_from_message,
+    chunk_from_message,
+    diagnostics,
+    odometry,
+    scan_from_message,
+    stamp_ns,
+    string,
+)
+from mobile_vla.ros.nodes.health import Diagnoser, Health
+from mobile_vla.ros.topics import (
+    ACTIVE_INSTRUCTION,
+    BELIEF,
+    CHUNK,
+    CONTRACT,
+    EMERGENCY_STOP,
+    HEARTBEAT,
+    INSTRUCTION,
+    ODOM,
+    REARM,
+    RESUME,
+    SAFETY,
+    SCAN,
+)
+from mobile_vla.ros.transport import Publisher, Received, Transport
+from mobile_vla.ros.wire_time import from_wire, to_wire
+from mobile_vla.runtime.chunks import ChunkQueue
+from mobile_vla.runtime.kept_base import KeptBase
+from mobile_vla.runtime.mission import Mission, MissionConfig
+from mobile_vla.runtime.records import Ending
+from mobile_vla.safety import Clearance, Inputs, Reason, SafeCommand, SafetyState, Supervisor
+
+RATE_HZ = 50.0
+SAFETY_PERIOD_NS = NS_PER_S // 10
+REST_LIMIT_S = 3.0
+PAIR_LIMIT_NS = NS_PER_S // 2
+
+FREE_OF_CONTRACT = ("limits", "rate_hz", "horizon", "frame_rate_hz", "normalisation")
+"""Fields in which a policy may differ from this robot: chunks carry velocities in SI units and their own rate."""
+
+REMEDY = {
+    SafetyState.PROTECTIVE_STOP: "find out why, then resume",
+    SafetyState.EMERGENCY_STOP: "release the emergency stop, re-arm, then resume",
+}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Believed:
+    stamp_ns: int
+    text: str
+    grounding: Grounding
+    inference_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """A chunk, stamped on our clock; ``stamp_ns`` is its stamp on the wire, by which it is paired with its belief."""
+
+    chunk: ActionChunk
+    stamp_ns: int
+    received_ns: int
+
+
+class _Inbox:
+    """What came since the last control step. The transport's thread writes, the control step empties it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.chunks: deque[_Arrived] = deque(maxlen=10)
+        self.beliefs: deque[_Believed] = deque(maxlen=10)
+        self.orders: deque[Callable[[], None]] = deque(maxlen=20)
+        self.chunk_count = 0
+        self.pressed = False
+        self.heartbeat_ns: int | None = None
+        self.clearance: Clearance | None = None
+        self.contract: str | None = None
+
+
+class ControlNode:
+    """Owns the safety state and the base.
+
+    An instruction is accepted while the robot may run, and published as the active one. A chunk is used only with the
+    belief of the same stamp, made under the active instruction, from a frame captured after that was accepted, by a
+    policy whose contract speaks of the same axes. ``publish_odometry`` is False where the base's own driver does so.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        base: Base,
+        supervisor: Supervisor,
+        mission: MissionConfig | None = None,
+        rate_hz: float = RATE_HZ,
+        publish_odometry: bool = True,
+    ) -> None:
+        self._clock = MonotonicClock()
+        self._supervisor = supervisor
+        self._base = KeptBase(base, self._clock, lambda sentence: supervisor.stop(Reason.BASE_FAILED, sentence))
+        self._mission = Mission(mission, supervisor.config.standstill)
+        self._period_ns = round(NS_PER_S / rate_hz)
+        self._queue = ChunkQueue()
+        self._inbox = _Inbox()
+        self._pose = Pose()
+        self._moved_ns: int | None = None
+        self._measured = ZERO_TWIST
+        self._unpaired: deque[_Arrived] = deque(maxlen=10)
+        self._newest: _Believed | None = None
+        self._command_ns: int | None = None
+        self._used_stamp_ns: int | None = None
+        self._contract_fits = False
+        self._refusal = ""
+        self._delays_ms: deque[float] = deque(maxlen=100)
+        self._lateness_ms: deque[float] = deque(maxlen=3000)
+        self._left_out = 0
+        self._safety_due_ns = 0
+        self._safety = transport.publisher(SAFETY)
+        self._active = transport.publisher(ACTIVE_INSTRUCTION)
+        self._odom = transport.publisher(ODOM) if publish_odometry else None
+        self._transport = transport
+        self._diagnoser = Diagnoser(transport, self._health)
+        for topic, listener in (
+            (CONTRACT, self._on_contract),
+            (BELIEF, self._on_belief),
+            (CHUNK, self._on_chunk),
+            (INSTRUCTION, self._on_instruction),
+            (EMERGENCY_STOP, self._on_emergency_stop),
+            (REARM, self._on_rearm),
+            (RESUME, self._on_resume),
+            (HEARTBEAT, self._on_heartbeat),
+            (SCAN, self._on_scan),
+        ):
+            transport.subscribe(topic, listener)
+
+    def run(self, stop: threading.Event) -> None:
+        """Step until told to stop; then ramp to rest, in bounded time, and let the base go."""
+        self._active.publish(string(""))
+        self._base.open()
+        gc.collect()
+        gc.freeze()  # what is there now lives as long as the process: no pause to look at it again
+        try:
+            next_ns = self._clock.now_ns()
+            while not stop.is_set():
+                self._turn()
+                next_ns = self._wait(next_ns)
+            end_ns = self._clock.now_ns() + round(REST_LIMIT_S * NS_PER_S)
+            while self._clock.now_ns() < end_ns and not self._stands():
+                self._step(self._clock.now_ns(), idle=True)
+                next_ns = self._wait(next_ns)
+        finally:
+            self._base.stop()
+            self._base.close()
+
+    def emergency_stop(self, sentence: str) -> None:
+        """From any thread, and from a signal handler."""
+        self._supervisor.emergency_stop(sentence)
+
+    def _turn(self) -> None:
+        self._obey()
+        now_ns = self._clock.now_ns()
+        safe = self._step(now_ns, idle=self._mission.instruction is None)
+        self._advance(now_ns, safe.state)
+        if now_ns >= self._safety_due_ns:
+            self._safety_due_ns = now_ns + SAFETY_PERIOD_NS
+            self._tell(now_ns, safe)
+        self._diagnoser.turn()
+
+    def _step(self, now_ns: int, *, idle: bool) -> SafeCommand:
+        self._measured = self._base.velocity()
+        inbox = self._inbox
+        with inbox.lock:
+            count, inbox.chunk_count = inbox.chunk_count, 0
+            pressed, heartbeat_ns, clearance = inbox.pressed, inbox.heartbeat_ns, inbox.clearance
+        plan = self._queue.plan(now_ns)
+        safe = self._supervisor.step(
+            now_ns,
+            Inputs(
+                command=plan.twist,
+                capture_ns=plan.capture_ns,
+                command_ns=self._command_ns,
+                idle=idle,
+                emergency_stop=pressed,
+                feedback_ns=self._base.feedback_ns,
+                heartbeat_ns=heartbeat_ns,
+                commands_received=count,
+                clearance=clearance,
+            ),
+        )
+        self._base.send(safe.twist)
+        if plan.capture_ns is not None and plan.capture_ns != self._used_stamp_ns:
+            self._used_stamp_ns = plan.capture_ns
+            self._delays_ms.append((self._clock.now_ns() - plan.capture_ns) / 1e6)
+        if self._odom is not None and self._measured.is_finite:
+            self._publish_odometry(self._odom, now_ns)
+        return safe
+
+    def _publish_odometry(self, publisher: Publisher, now_ns: int) -> None:
+        """As the base sums it, or our own sum where it does not."""
+        if self._moved_ns is not None:
+            self._pose = self._pose.after(moved(self._measured, (now_ns - self._moved_ns) / NS_PER_S))
+        self._moved_ns = now_ns
+        pose = self._base.odometry or self._pose
+        publisher.publish(odometry(self._measured, (pose.x, pose.y, pose.yaw), to_wire(now_ns)))
+
+    def _obey(self) -> None:
+        """Carry out what came, in this thread."""
+        inbox = self._inbox
+        with inbox.lock:
+            orders, chunks = list(inbox.orders), list(inbox.chunks)
+            beliefs = {belief.stamp_ns: belief for belief in inbox.beliefs}
+            contract, inbox.contract = inbox.contract, None
+            inbox.orders.clear()
+            inbox.chunks.clear()
+        if contract is not None:
+            self._judge_contract(contract)
+        for order in orders:
+            try:
+                order()
+                self._refusal = ""
+            except MobileVLAError as error:
+                self._refusal = str(error)
+                _log.warning("refused: %s", error)
+        self._unpaired.extend(chunks)
+        for _ in range(len(self._unpaired)):
+            waiting = self._unpaired.popleft()
+            belief = beliefs.get(waiting.stamp_ns)
+            if belief is not None:
+                self._take(waiting, belief)
+            elif self._clock.now_ns() - waiting.received_ns < PAIR_LIMIT_NS:
+                self._unpaired.append(waiting)
+
+    def _take(self, arrived: _Arrived, belief: _Believed) -> None:
+        """A chunk and the belief behind it are complete: use them if they answer the active instruction."""
+        instruction = self._mission.instruction
+        if instruction is None or not self._contract_fits or belief.text != instruction.text:
+            return
+        if arrived.chunk.stamp_ns >= self._mission.began_ns and self._queue.offer(arrived.chunk):
+            self._newest, self._command_ns = belief, arrived.received_ns
+
+    def _instruct(self, text: str) -> None:
+        now_ns = self._clock.now_ns()
+        if not text.strip():
+            self._mission.end(Ending.REQUESTED, now_ns)
+        else:
+            state = self._supervisor.state
+            if state.is_stop:
+                raise SafetyLatchedError(f"{text!r} is not begun: the robot is in {state}; {REMEDY[state]}")
+            self._mission.begin(Instruction(text), now_ns)
+        self._forget()
+        self._active.publish(string(text if self._mission.instruction else ""))
+
+    def _judge_contract(self, text: str) -> None:
+        ours = ActionContract()
+        try:
+            values = json.loads(text)
+            theirs = ActionContract.from_dict(values["contract"], "the policy")
+            same = replace(ours, **{field: getattr(theirs, field) for field in FREE_OF_CONTRACT})
+            same.require_same(theirs, "this robot", f"the policy {values['policy']}")
+        except (ContractMismatchError, ValueError, KeyError, TypeError) as error:
+            self._contract_fits = False
+            self._supervisor.stop(Reason.POLICY_FAILED, f"the policy does not fit this robot: {error}")
+            return
+        self._contract_fits = True
+
+    def _advance(self, now_ns: int, state: SafetyState) -> None:
+        status = self._newest.grounding.status if self._newest is not None else None
+        ended = self._mission.turn(now_ns, state, status, self._measured)
+        if ended is not None:
+            _log.info("%s: %s, %s", ended.instruction.text, ended.ending, ended.status)
+            self._forget()
+            self._active.publish(string(""))
+
+    def _forget(self) -> None:
+        self._queue.clear()
+        self._newest = self._command_ns = None
+
+    def _stands(self) -> bool:
+        return self._base.is_away or self._supervisor.config.standstill.holds(self._measured)
+
+    def _wait(self, last_ns: int) -> int:
+        """Sleep until a period after ``last_ns``; periods that passed meanwhile are left out, never caught up."""
+        now_ns = self._clock.now_ns()
+        missed = max(0, now_ns - last_ns - 1) // self._period_ns
+        self._left_out += missed
+        next_ns = last_ns + (missed + 1) * self._period_ns
+        self._clock.sleep_until(next_ns)
+        self._lateness_ms.append((self._clock.now_ns() - next_ns) / 1e6)
+        return next_ns
+
+    def _tell(self, now_ns: int, safe: SafeCommand) -> None:
+        instruction, last = self._mission.instruction, self._mission.last
+        capture_ns = self._queue.plan(now_ns).capture_ns
+        values = {
+            "state": safe.state,
+            "reason": safe.reason,
+            "sentence": safe.sentence,
+            "instruction": instruction.text if instruction else "",
+            "policy_status": self._newest.grounding.status if self._newest else "",
+            "last_instruction": last.instruction.text if last else "",
+            "last_ending": last.ending if last else "",
+            "last_status": (last.status or "") if last else "",
+            "refused": self._refusal,
+            "vx_mps": f"{safe.twist.vx:.4f}",
+            "vy_mps": f"{safe.twist.vy:.4f}",
+            "wz_radps": f"{safe.twist.wz:.4f}",
+            "capture_age_ms": _age_ms(now_ns, capture_ns),
+            "command_age_ms": _age_ms(now_ns, self._command_ns),
+            "inference_ms": f"{self._newest.inference_ms:.1f}" if self._newest else "",
+        }
+        level = {SafetyState.RUNNING: Level.OK, SafetyState.HOLDING: Level.WARN}.get(safe.state, Level.ERROR)
+        if safe.state is SafetyState.HOLDING and instruction is None:
+            level = Level.OK
+        self._safety.publish(
+            diagnostics(level, f"{self._transport.node}/safety", safe.sentence, values, to_wire(now_ns))
+        )
+
+    def _health(self) -> Health:
+        late, delays = sorted(self._lateness_ms), sorted(self._delays_ms)
+        values = {
+            "late_p50_ms": _quantile(late, 0.5),
+            "late_p99_ms": _quantile(late, 0.99),
+            "late_max_ms": _quantile(late, 1.0),
+            "left_out_steps": self._left_out,
+            "capture_to_command_p50_ms": _quantile(delays, 0.5),
+            "capture_to_command_max_ms": _quantile(delays, 1.0),
+        }
+        if self._base.is_away:
+            return Health(Level.ERROR, "the base is away", values)
+        if self._refusal:
+            return Health(Level.WARN, f"refused: {self._refusal}", values)
+        state = self._supervisor.state
+        return Health(Level.ERROR if state.is_stop else Level.OK, state, values)
+
+    # What follows runs in the transport's thread, and only notes down.
+
+    def _on_chunk(self, received: Received) -> None:
+        with self._inbox.lock:
+            self._inbox.chunk_count += 1
+        chunk = chunk_from_message(received.message)
+        ours = replace(chunk, stamp_ns=from_wire(chunk.stamp_ns))
+        with self._inbox.lock:
+            self._inbox.chunks.append(_Arrived(ours, chunk.stamp_ns, received.received_ns))
+
+    def _on_belief(self, received: Received) -> None:
+        grounding, text, inference_ms = belief_from_message(received.message)
+        with self._inbox.lock:
+            self._inbox.beliefs.append(_Believed(stamp_ns(received.message), text, grounding, inference_ms))
+
+    def _on_contract(self, received: Received) -> None:
+        with self._inbox.lock:
+            self._inbox.contract = received.message.data
+
+    def _on_instruction(self, received: Received) -> None:
+        text = received.message.data
+        self._order(lambda: self._instruct(text))
+
+    def _on_emergency_stop(self, received: Received) -> None:
+        pressed = bool(received.message.data)
+        with self._inbox.lock:
+            self._inbox.pressed = pressed
+        if pressed:
+            self._supervisor.emergency_stop("the emergency stop was pressed")
+
+    def _on_rearm(self, received: Received) -> None:
+        self._order(lambda: self._supervisor.rearm(self._measured))
+
+    def _on_resume(self, received: Received) -> None:
+        self._order(lambda: self._supervisor.resume(self._measured))
+
+    def _on_heartbeat(self, received: Received) -> None:
+        with self._inbox.lock:
+            self._inbox.heartbeat_ns = received.received_ns
+
+    def _on_scan(self, received: Received) -> None:
+        scan = scan_from_message(received.message)
+        with self._inbox.lock:
+            self._inbox.clearance = Clearance(scan.angles_rad, scan.ranges_m, from_wire(scan.stamp_ns))
+
+    def _order(self, order: Callable[[], None]) -> None:
+        with self._inbox.lock:
+            self._inbox.orders.append(order)
+
+
+def _age_ms(now_ns: int, stamp_ns: int | None) -> str:
+    return "" if stamp_ns is None else f"{(now_ns - stamp_ns) / 1e6:.1f}"
+
+
+def _quantile(ascending: list[float], share: float) -> str:
+    return f"{ascending[min(int(share * len(ascending)), len(ascending) - 1)]:.2f}" if ascending else ""

@@ -1,0 +1,159 @@
+"""The monitoring node: listens to what the others say and knows what comes too slowly, or no more."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mobile_vla.core import NS_PER_S
+from mobile_vla.core.backports import StrEnum
+from mobile_vla.ros.messages import Diagnosis, Level, diagnoses
+from mobile_vla.ros.nodes.health import Diagnoser, Health, Pace
+from mobile_vla.ros.topics import (
+    ACTIVE_INSTRUCTION,
+    BELIEF,
+    CAMERA_INFO,
+    CHUNK,
+    DIAGNOSTICS,
+    ODOM,
+    SAFETY,
+    Topic,
+)
+from mobile_vla.ros.transport import Received, Transport
+
+WATCHED = (CAMERA_INFO, CHUNK, BELIEF, ODOM, SAFETY)
+"""Topics of the table that come at a rate, and cost little to listen to."""
+
+ONLY_WITH_AN_INSTRUCTION = (CHUNK, BELIEF)
+SLOW_SHARE = 0.5
+PERIOD_NS = NS_PER_S
+
+
+class Freshness(StrEnum):
+    """How a topic does."""
+
+    OK = "ok"
+    SLOW = "slow"  # less than half its nominal rate
+    STALE = "stale"  # older than the table allows
+    SILENT = "silent"  # never came
+    IDLE = "idle"  # not expected now
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A topic now. ``age_s`` is None before the first message."""
+
+    topic: Topic
+    freshness: Freshness
+    rate_hz: float
+    age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything the monitor knows at one moment. ``nodes``: the newest diagnosis of each, by full name."""
+
+    topics: tuple[Line, ...]
+    nodes: dict[str, Diagnosis]
+    silent_nodes: tuple[str, ...]
+    safety: Diagnosis | None
+    instruction: str
+
+    @property
+    def level(self) -> Level:
+        """The worst of all."""
+        bad = {Freshness.STALE, Freshness.SILENT}
+        if self.silent_nodes or any(line.freshness in bad for line in self.topics):
+            return Level.ERROR
+        levels = [node.level for node in self.nodes.values()]
+        if any(level >= Level.ERROR for level in levels):
+            return Level.ERROR
+        slow = any(line.freshness is Freshness.SLOW for line in self.topics)
+        return Level.WARN if slow or any(level == Level.WARN for level in levels) else Level.OK
+
+
+@dataclass(slots=True)
+class _Heard:
+    pace: Pace = field(default_factory=Pace)
+    last_ns: int | None = None
+
+
+class MonitoringNode:
+    """Shows a snapshot a second to ``show``; says on /diagnostics how the whole does."""
+
+    def __init__(self, transport: Transport, show: Callable[[Snapshot], None]) -> None:
+        self._show = show
+        self._lock = threading.Lock()
+        self._heard = {topic.name: _Heard() for topic in WATCHED}
+        self._nodes: dict[str, tuple[Diagnosis, int]] = {}
+        self._safety: Diagnosis | None = None
+        self._instruction = ""
+        self._own_name = transport.node
+        self._diagnoser = Diagnoser(transport, self._health)
+        for topic in WATCHED:
+            transport.subscribe(topic, self._listener(topic))
+        transport.subscribe(ACTIVE_INSTRUCTION, self._on_instruction)
+        transport.subscribe(DIAGNOSTICS, self._on_diagnostics)
+
+    def run(self, stop: threading.Event) -> None:
+        """Listen until told to stop."""
+        while not stop.wait(PERIOD_NS / NS_PER_S):
+            self._diagnoser.turn()
+            self._show(self.snapshot())
+
+    def snapshot(self) -> Snapshot:
+        """As of now."""
+        now_ns = time.monotonic_ns()
+        with self._lock:
+            lines = tuple(self._line(topic, now_ns) for topic in WATCHED)
+            silent_ns = round((DIAGNOSTICS.stale_after_s or 0) * NS_PER_S)
+            silent = tuple(name for name, (_, heard_ns) in self._nodes.items() if now_ns - heard_ns > silent_ns)
+            nodes = {name: diagnosis for name, (diagnosis, _) in sorted(self._nodes.items())}
+            return Snapshot(lines, nodes, silent, self._safety, self._instruction)
+
+    def _line(self, topic: Topic, now_ns: int) -> Line:
+        heard = self._heard[topic.name]
+        expected = bool(self._instruction) or topic not in ONLY_WITH_AN_INSTRUCTION
+        rate_hz = heard.pace.rate_hz(now_ns)
+        if heard.last_ns is None:
+            return Line(topic, Freshness.SILENT if expected else Freshness.IDLE, 0.0, None)
+        age_s = (now_ns - heard.last_ns) / NS_PER_S
+        if not expected:
+            freshness = Freshness.IDLE
+        elif topic.stale_after_s is not None and age_s > topic.stale_after_s:
+            freshness = Freshness.STALE
+        elif topic.rate_hz is not None and rate_hz < SLOW_SHARE * topic.rate_hz:
+            freshness = Freshness.SLOW
+        else:
+            freshness = Freshness.OK
+        return Line(topic, freshness, rate_hz, age_s)
+
+    def _listener(self, topic: Topic) -> Callable[[Received], None]:
+        def listen(received: Received) -> None:
+            with self._lock:
+                heard = self._heard[topic.name]
+                heard.pace.add(received.received_ns)
+                heard.last_ns = received.received_ns
+                if topic is SAFETY:
+                    self._safety = diagnoses(received.message)[0]
+
+        return listen
+
+    def _on_instruction(self, received: Received) -> None:
+        with self._lock:
+            self._instruction = received.message.data
+
+    def _on_diagnostics(self, received: Received) -> None:
+        with self._lock:
+            for diagnosis in diagnoses(received.message):
+                if diagnosis.name != self._own_name:
+                    self._nodes[diagnosis.name] = (diagnosis, received.received_ns)
+
+    def _health(self) -> Health:
+        snapshot = self.snapshot()
+        late = [f"{line.topic.name} {line.freshness}" for line in snapshot.topics if line.freshness not in _FINE]
+        late += [f"{name} silent" for name in snapshot.silent_nodes]
+        return Health(snapshot.level, ", ".join(late) or "all fresh")
+
+
+_FINE = (Freshness.OK, Freshness.IDLE)

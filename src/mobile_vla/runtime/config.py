@@ -1,0 +1,128 @@
+"""One robot in one YAML file: its camera, its base, and the limits within which it may move.
+
+It stands in ``runtime`` because only from here both ``robot`` and ``safety`` can be seen.
+
+    name: serbot
+    camera: {kind: usb, device: /dev/video0, width: 640, height: 480}
+    base: {kind: serbot, channel: can0, wheel_radius_m: 0.05, base_radius_m: 0.12}
+    limits: {speed: [0.3, 0.3, 1.0], planar_speed: 0.3}
+    safety: {stale_after_s: 0.4}
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mobile_vla.core import ConfigError
+from mobile_vla.robot.registry import (
+    BaseSettings,
+    CameraSettings,
+    base_kinds,
+    base_settings,
+    camera_kinds,
+    camera_settings,
+    nearest,
+    read_settings,
+)
+from mobile_vla.safety import Limits, SafetyConfig
+
+_KEYS = ("name", "camera", "base", "limits", "safety")
+
+
+@dataclass(frozen=True, slots=True)
+class RobotConfig:
+    """``camera`` and ``base`` are the settings of their kinds: ``config.camera.build(clock)`` makes the camera."""
+
+    camera_kind: str
+    camera: CameraSettings
+    base_kind: str
+    base: BaseSettings
+    name: str = "robot"
+    limits: Limits = field(default_factory=Limits)
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
+
+
+def read_robot(path: Path | None, overrides: Sequence[str] = ()) -> RobotConfig:
+    """The file, then overrides such as ``camera.kind=usb camera.device=/dev/video2 safety.stale_after_s=0.3``.
+
+    An override of ``camera.kind`` or ``base.kind`` by another kind leaves out the settings that the file has for its
+    own. ConfigError names a key that is unknown and suggests the nearest, names a value that does not fit, and says
+    what is missing.
+    """
+    values = _read_file(path) if path is not None else {}
+    _require_sections(values, f"the robot file {path}")
+    _override(values, overrides)
+    _require_sections(values, "the robot's configuration")
+    camera_kind, camera = _device(values, "camera", camera_kinds)
+    base_kind, base = _device(values, "base", base_kinds)
+    name = values.get("name", RobotConfig.__dataclass_fields__["name"].default)
+    if not (isinstance(name, str) and name.strip()):
+        raise ConfigError(f"the robot's name is {name!r}: give it a word, e.g. name: serbot")
+    return RobotConfig(
+        camera_kind=camera_kind,
+        camera=camera_settings(camera_kind, camera),
+        base_kind=base_kind,
+        base=base_settings(base_kind, base),
+        name=name,
+        limits=read_settings(Limits, values.get("limits") or {}, "limits"),
+        safety=read_settings(SafetyConfig, values.get("safety") or {}, "safety"),
+    )
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the robot file {path}: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"the robot file {path} holds no keys and values: begin with name, camera and base")
+    return values
+
+
+def _require_sections(values: Mapping[str, Any], what: str) -> None:
+    for key, value in values.items():
+        if key not in _KEYS:
+            raise ConfigError(f"{what} has an unknown key {key}{nearest(str(key), _KEYS)}")
+        if key != "name" and not isinstance(value, dict | None):
+            raise ConfigError(f"{what} has {value!r} under {key}: give keys and values, e.g. {key}.kind")
+
+
+def _override(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    read = [_read_override(override) for override in overrides]
+    for keys, value in read:
+        section = values.get(keys[0])
+        if keys[1:] == ["kind"] and section and section.get("kind") not in (None, value):
+            values[keys[0]] = {}
+    for keys, value in read:
+        place = values
+        for key in keys[:-1]:
+            place[key] = inner = place.get(key) or {}
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{'.'.join(keys)} cannot be set: {key} is {inner!r}, which has no keys")
+            place = inner
+        place[keys[-1]] = value
+
+
+def _read_override(override: str) -> tuple[list[str], Any]:
+    key, equals, text = override.partition("=")
+    keys = key.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"{override!r} is no override: write key=value, e.g. camera.kind=usb")
+    try:
+        return keys, yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of the override {override!r} cannot be read: put it in quotes") from error
+
+
+def _device(values: Mapping[str, Any], section: str, kinds: Any) -> tuple[str, dict[str, Any]]:
+    settings = dict(values.get(section) or {})
+    kind = settings.pop("kind", None)
+    if kind is None:
+        known = ", ".join(kinds())
+        raise ConfigError(f"no {section} is configured: set {section}.kind to one of {known}")
+    return str(kind), settings
