@@ -1,17 +1,21 @@
 """``mobile-vla up``: all processes of a robot, started, watched, and started again when they end."""
 
 import argparse
+import queue
 import signal
+import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mobile_vla.cli.robot_options import add_node, add_robot, node_config, node_words, robot_of
-from mobile_vla.cli.shared import Commands, add_json, add_policy, natural
+from mobile_vla.cli.shared import Commands, add_json, add_policy, natural, print_json
+from mobile_vla.core import ConfigError, MobileVLAError
 
 if TYPE_CHECKING:
     from mobile_vla.ros.processes import Row
 
 WATCH_S = 0.1
+UP_WITHIN_S = 90.0
 
 
 def add_to(commands: Commands) -> None:
@@ -20,44 +24,109 @@ def add_to(commands: Commands) -> None:
     add_robot(parser)
     add_policy(parser)
     add_node(parser)
-    parser.add_argument("--scene", default="distractors", metavar="SCENARIO", help="with --sim: which kind of scene")
+    parser.add_argument("--scene", default="distractors", metavar="SCENARIO", help="with --sim: what kind of scene")
     parser.add_argument("--seed", type=natural, default=1, help="with --sim: which scene of that kind")
     parser.add_argument("--max-seconds", type=float, default=120.0, metavar="S", help="of one instruction")
+    parser.add_argument(
+        "--say", metavar="TEXT", help="with --sim: in a scene that fits these words, drive, judge, and end"
+    )
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Until SIGTERM or Ctrl-C: 0. 1 when a process that must not end has ended, or one that ends again and again."""
+    """Until SIGTERM or Ctrl-C: 0. 1 when a process ends again and again. With ``--say``: 0 when it did as told."""
     from mobile_vla.ros.connect import connect
     from mobile_vla.ros.messages import diagnoses
     from mobile_vla.ros.processes import Processes
     from mobile_vla.ros.topics import DIAGNOSTICS
 
     robot_of(options)  # what is wrong with it is said here, once, and not by each process
+    if options.say is not None:
+        _choose_scene(options)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    processes = Processes(table(options), lambda sentence: print(sentence, flush=True))
+    processes = Processes(table(options), lambda sentence: print(sentence, file=sys.stderr, flush=True))
     transport = connect(node_config(options, "up"))
-    heard: set[str] = set()
-    transport.subscribe(DIAGNOSTICS, lambda received: heard.update(each.name for each in diagnoses(received.message)))
+    heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+    transport.subscribe(DIAGNOSTICS, lambda received: [heard.put(each.name) for each in diagnoses(received.message)])
     prefix = transport.node.rpartition("/")[0]
+    trial = _TrialThread(options, stop) if options.say is not None else None
     ending = None
     try:
         processes.start()
+        if trial is not None:
+            trial.start()
         while ending is None and not stop.wait(WATCH_S):
-            while heard:
-                name = heard.pop()
-                if name.rpartition("/")[0] == prefix:
-                    processes.heard(name.rpartition("/")[2])
+            while not heard.empty():
+                namespace, _, name = heard.get().rpartition("/")
+                if namespace == prefix:
+                    processes.heard(name)
             ending = processes.watch()
     finally:
         processes.stop()
         transport.close()
+    if trial is not None:
+        trial.join(1.0)
+        return trial.report(ending)
     if ending is not None:
-        print(f"everything is stopped: {ending}", flush=True)
+        print(f"everything is stopped: {ending}", file=sys.stderr)
     return 0 if ending is None else 1
+
+
+class _TrialThread(threading.Thread):
+    """Tells the robot the words once it is up, and ends everything when it is judged."""
+
+    def __init__(self, options: argparse.Namespace, stop: threading.Event) -> None:
+        super().__init__(name="trial", daemon=True)
+        self._options, self._over = options, stop
+        self._verdict: dict[str, Any] | None = None
+        self._error: MobileVLAError | None = None
+
+    def run(self) -> None:
+        from mobile_vla.ros.connect import connect
+        from mobile_vla.ros.trial import Trial
+
+        try:
+            with Trial(connect(node_config(self._options, "operator"))) as trial:
+                trial.wait_until_up(UP_WITHIN_S)
+                end, verdict = trial.drive(self._options.say, self._options.max_seconds + 10.0)
+                self._verdict = {"ending": end.ending, "status": end.status, **verdict}
+        except MobileVLAError as error:
+            self._error = error
+        finally:
+            self._over.set()
+
+    def report(self, ending: str | None) -> int:
+        """Print how it came out; the exit code."""
+        if self._verdict is None:
+            raise self._error or NoVerdictError(ending or "stopped before the robot had done as told")
+        if self._options.json:
+            print_json(self._verdict)
+        else:
+            print(_in_words(self._verdict))
+        return 0 if self._verdict["success"] else 1
+
+
+class NoVerdictError(MobileVLAError):
+    """It ended before the drive was judged."""
+
+
+def _in_words(verdict: dict[str, Any]) -> str:
+    where = verdict["stop_distance_m"]
+    distance = "" if where is None else f", {where:.2f} m from what was named"
+    return f"{verdict['failure']}: {verdict['ending']}, {verdict['status']}{distance}, {verdict['duration_s']:.1f} s"
+
+
+def _choose_scene(options: argparse.Namespace) -> None:
+    from mobile_vla.language import Grammar, parse
+    from mobile_vla.sim.choose import scene_for
+
+    if not options.sim:
+        raise ConfigError("--say drives and judges in the simulation: add --sim, or use mobile-vla say beside up")
+    scene = scene_for(parse(options.say, Grammar.load()), options.seed)
+    options.scene, options.seed = scene.scenario, scene.seed
 
 
 def table(options: argparse.Namespace) -> tuple["Row", ...]:

@@ -140,6 +140,7 @@ class ControlNode:
         self._used_stamp_ns: int | None = None
         self._contract_fits = False
         self._refusal = ""
+        self._orders = 0
         self._delays_ms: deque[float] = deque(maxlen=100)
         self._lateness_ms: deque[float] = deque(maxlen=3000)
         self._left_out = 0
@@ -244,6 +245,7 @@ class ControlNode:
         if contract is not None:
             self._judge_contract(contract)
         for order in orders:
+            self._orders += 1
             try:
                 order()
                 self._refusal = ""
@@ -329,6 +331,7 @@ class ControlNode:
             "last_instruction": last.instruction.text if last else "",
             "last_ending": last.ending if last else "",
             "last_status": (last.status or "") if last else "",
+            "orders": str(self._orders),
             "refused": self._refusal,
             "vx_mps": f"{safe.twist.vx:.4f}",
             "vy_mps": f"{safe.twist.vy:.4f}",
