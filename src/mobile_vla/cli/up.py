@@ -13,6 +13,7 @@ from mobile_vla.core import ConfigError, MobileVLAError
 
 if TYPE_CHECKING:
     from mobile_vla.ros.processes import Row
+    from mobile_vla.ros.transport import Received
 
 WATCH_S = 0.1
 UP_WITHIN_S = 90.0
@@ -50,7 +51,12 @@ def run(options: argparse.Namespace) -> int:
     processes = Processes(table(options), lambda sentence: print(sentence, file=sys.stderr, flush=True))
     transport = connect(node_config(options, "up"))
     heard: queue.SimpleQueue[str] = queue.SimpleQueue()
-    transport.subscribe(DIAGNOSTICS, lambda received: [heard.put(each.name) for each in diagnoses(received.message)])
+
+    def listen(received: "Received") -> None:
+        for diagnosis in diagnoses(received.message):
+            heard.put(diagnosis.name)
+
+    transport.subscribe(DIAGNOSTICS, listen)
     prefix = transport.node.rpartition("/")[0]
     trial = _TrialThread(options, stop) if options.say is not None else None
     ending = None

@@ -4,60 +4,40 @@ It needs nobody: when inference hangs, is killed, floods it, or the network goes
 others send is only noted down by the transport's thread; everything is judged in the control step.
 """
 
+import contextlib
 import gc
 import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mobile_vla.core import (
     NS_PER_S,
     ZERO_TWIST,
-    ActionChunk,
     ActionContract,
     ContractMismatchError,
-    Grounding,
     Instruction,
     MobileVLAError,
     MonotonicClock,
     SafetyLatchedError,
+    Twist,
 )
 from mobile_vla.robot import Base
 from mobile_vla.robot.odometry import Pose, moved
-from mobile_vla.ros.messages import (
-    Level,
-    belief_from_message,
-    chunk_from_message,
-    diagnostics,
-    odometry,
-    scan_from_message,
-    stamp_ns,
-    string,
-)
+from mobile_vla.ros.messages import Level, diagnostics, odometry, string
+from mobile_vla.ros.nodes.control_inbox import Arrived, Believed, ControlInbox, Order, Rearm, Resume, Say
 from mobile_vla.ros.nodes.health import Diagnoser, Health
-from mobile_vla.ros.topics import (
-    ACTIVE_INSTRUCTION,
-    BELIEF,
-    CHUNK,
-    CONTRACT,
-    EMERGENCY_STOP,
-    HEARTBEAT,
-    INSTRUCTION,
-    ODOM,
-    REARM,
-    RESUME,
-    SAFETY,
-    SCAN,
-)
-from mobile_vla.ros.transport import Publisher, Received, Transport
-from mobile_vla.ros.wire_time import from_wire, to_wire
+from mobile_vla.ros.topics import ACTIVE_INSTRUCTION, ODOM, SAFETY
+from mobile_vla.ros.transport import Publisher, Transport
+from mobile_vla.ros.wire_time import to_wire
 from mobile_vla.runtime.chunks import ChunkQueue
 from mobile_vla.runtime.kept_base import KeptBase
 from mobile_vla.runtime.mission import Mission, MissionConfig
 from mobile_vla.runtime.records import Ending
-from mobile_vla.safety import Clearance, Inputs, Reason, SafeCommand, SafetyState, Supervisor
+from mobile_vla.runtime.takeover import Hands, Takeover, twist_of
+from mobile_vla.safety import Inputs, Reason, SafeCommand, SafetyState, Supervisor
+from mobile_vla.teleop import Button
 
 RATE_HZ = 50.0
 SAFETY_PERIOD_NS = NS_PER_S // 10
@@ -76,35 +56,14 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Believed:
-    stamp_ns: int
-    text: str
-    grounding: Grounding
-    inference_ms: float
+class _Wish:
+    """What is wanted for now; fields as in ``safety.Inputs``."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Arrived:
-    """A chunk, stamped on our clock; ``stamp_ns`` is its stamp on the wire, by which it is paired with its belief."""
-
-    chunk: ActionChunk
-    stamp_ns: int
-    received_ns: int
-
-
-class _Inbox:
-    """What came since the last control step. The transport's thread writes, the control step empties it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.chunks: deque[_Arrived] = deque(maxlen=10)
-        self.beliefs: deque[_Believed] = deque(maxlen=10)
-        self.orders: deque[Callable[[], None]] = deque(maxlen=20)
-        self.chunk_count = 0
-        self.pressed = False
-        self.heartbeat_ns: int | None = None
-        self.clearance: Clearance | None = None
-        self.contract: str | None = None
+    command: Twist | None
+    capture_ns: int | None
+    command_ns: int | None
+    manual: bool
+    idle: bool
 
 
 class ControlNode:
@@ -130,15 +89,16 @@ class ControlNode:
         self._mission = Mission(mission, supervisor.config.standstill)
         self._period_ns = round(NS_PER_S / rate_hz)
         self._queue = ChunkQueue()
-        self._inbox = _Inbox()
         self._pose = Pose()
         self._moved_ns: int | None = None
         self._measured = ZERO_TWIST
-        self._unpaired: deque[_Arrived] = deque(maxlen=10)
-        self._newest: _Believed | None = None
+        self._unpaired: deque[Arrived] = deque(maxlen=10)
+        self._newest: Believed | None = None
         self._command_ns: int | None = None
         self._used_stamp_ns: int | None = None
         self._contract_fits = False
+        self._takeover = Takeover()
+        self._reason = Reason.IDLE
         self._refusal = ""
         self._orders = 0
         self._delays_ms: deque[float] = deque(maxlen=100)
@@ -150,18 +110,7 @@ class ControlNode:
         self._odom = transport.publisher(ODOM) if publish_odometry else None
         self._transport = transport
         self._diagnoser = Diagnoser(transport, self._health)
-        for topic, listener in (
-            (CONTRACT, self._on_contract),
-            (BELIEF, self._on_belief),
-            (CHUNK, self._on_chunk),
-            (INSTRUCTION, self._on_instruction),
-            (EMERGENCY_STOP, self._on_emergency_stop),
-            (REARM, self._on_rearm),
-            (RESUME, self._on_resume),
-            (HEARTBEAT, self._on_heartbeat),
-            (SCAN, self._on_scan),
-        ):
-            transport.subscribe(topic, listener)
+        self._inbox = ControlInbox(transport, supervisor.emergency_stop)
 
     def run(self, stop: threading.Event) -> None:
         """Step until told to stop; then ramp to rest, in bounded time, and let the base go."""
@@ -198,29 +147,28 @@ class ControlNode:
 
     def _step(self, now_ns: int, *, idle: bool) -> SafeCommand:
         self._measured = self._base.velocity()
-        inbox = self._inbox
-        with inbox.lock:
-            count, inbox.chunk_count = inbox.chunk_count, 0
-            pressed, heartbeat_ns, clearance = inbox.pressed, inbox.heartbeat_ns, inbox.clearance
-        plan = self._queue.plan(now_ns)
+        signals = self._inbox.signals()
+        wish = self._wish(now_ns, idle=idle)
         safe = self._supervisor.step(
             now_ns,
             Inputs(
-                command=plan.twist,
-                capture_ns=plan.capture_ns,
-                command_ns=self._command_ns,
-                idle=idle,
-                emergency_stop=pressed,
+                command=wish.command,
+                capture_ns=wish.capture_ns,
+                command_ns=wish.command_ns,
+                manual=wish.manual,
+                idle=wish.idle,
+                emergency_stop=signals.pressed,
                 feedback_ns=self._base.feedback_ns,
-                heartbeat_ns=heartbeat_ns,
-                commands_received=count,
-                clearance=clearance,
+                heartbeat_ns=signals.heartbeat_ns,
+                commands_received=signals.chunk_count,
+                clearance=signals.clearance,
             ),
         )
+        self._reason = safe.reason
         self._base.send(safe.twist)
-        if plan.capture_ns is not None and plan.capture_ns != self._used_stamp_ns:
-            self._used_stamp_ns = plan.capture_ns
-            self._delays_ms.append((self._clock.now_ns() - plan.capture_ns) / 1e6)
+        if wish.capture_ns is not None and wish.capture_ns != self._used_stamp_ns:
+            self._used_stamp_ns = wish.capture_ns
+            self._delays_ms.append((self._clock.now_ns() - wish.capture_ns) / 1e6)
         if self._odom is not None and self._measured.is_finite:
             self._publish_odometry(self._odom, now_ns)
         return safe
@@ -233,35 +181,65 @@ class ControlNode:
         pose = self._base.odometry or self._pose
         publisher.publish(odometry(self._measured, (pose.x, pose.y, pose.yaw), to_wire(now_ns)))
 
+    def _wish(self, now_ns: int, *, idle: bool) -> _Wish:
+        """Who drives now, and what that one wants."""
+        stick = self._inbox.stick.read()
+        if Button.EMERGENCY_STOP in stick.pressed:
+            self._supervisor.emergency_stop("the operator pressed the emergency stop")
+        if Button.REARM in stick.pressed:
+            self._carry_out(Rearm())
+        if Button.RESUME in stick.pressed:
+            self._carry_out(Resume())
+        handover = self._takeover.step(now_ns, stick)
+        if handover.let_go is not None:
+            if self._mission.instruction is None:
+                self._takeover.resume()  # there is nothing to hand back to
+            else:
+                self._supervisor.stop(Reason.TAKEN_OVER, f"{handover.let_go}; resume hands back to the policy")
+        if handover.hands is Hands.OPERATOR:
+            if self._reason is Reason.TAKEN_OVER and self._supervisor.state is SafetyState.PROTECTIVE_STOP:
+                with contextlib.suppress(SafetyLatchedError):  # still moving: at one of the next steps
+                    self._supervisor.resume(self._measured)  # the touch asks for it, and a person drives
+            wanted = twist_of(stick.twist_share, self._supervisor.limits)
+            return _Wish(wanted, None, stick.stamp_ns, manual=True, idle=False)
+        if handover.hands is Hands.RELEASED:
+            return _Wish(None, None, stick.stamp_ns, manual=True, idle=False)
+        plan = self._queue.plan(now_ns)
+        return _Wish(plan.twist, plan.capture_ns, self._command_ns, manual=False, idle=idle)
+
     def _obey(self) -> None:
         """Carry out what came, in this thread."""
-        inbox = self._inbox
-        with inbox.lock:
-            orders, chunks = list(inbox.orders), list(inbox.chunks)
-            beliefs = {belief.stamp_ns: belief for belief in inbox.beliefs}
-            contract, inbox.contract = inbox.contract, None
-            inbox.orders.clear()
-            inbox.chunks.clear()
-        if contract is not None:
-            self._judge_contract(contract)
-        for order in orders:
-            self._orders += 1
-            try:
-                order()
-                self._refusal = ""
-            except MobileVLAError as error:
-                self._refusal = str(error)
-                _log.warning("refused: %s", error)
-        self._unpaired.extend(chunks)
+        post = self._inbox.empty()
+        if post.contract is not None:
+            self._judge_contract(post.contract)
+        for order in post.orders:
+            self._carry_out(order)
+        self._unpaired.extend(post.chunks)
         for _ in range(len(self._unpaired)):
-            waiting = self._unpaired.popleft()
-            belief = beliefs.get(waiting.stamp_ns)
+            arrived = self._unpaired.popleft()
+            belief = post.beliefs.get(arrived.stamp_ns)
             if belief is not None:
-                self._take(waiting, belief)
-            elif self._clock.now_ns() - waiting.received_ns < PAIR_LIMIT_NS:
-                self._unpaired.append(waiting)
+                self._take(arrived, belief)
+            elif self._clock.now_ns() - arrived.received_ns < PAIR_LIMIT_NS:
+                self._unpaired.append(arrived)
 
-    def _take(self, arrived: _Arrived, belief: _Believed) -> None:
+    def _carry_out(self, order: Order) -> None:
+        self._orders += 1
+        try:
+            match order:
+                case Say(text):
+                    self._instruct(text)
+                case Rearm():
+                    self._supervisor.rearm(self._measured)
+                case Resume():
+                    self._supervisor.resume(self._measured)
+                    self._takeover.resume()
+            self._refusal = ""
+        except MobileVLAError as error:
+            self._refusal = str(error)
+            _log.warning("refused: %s", error)
+
+    def _take(self, arrived: Arrived, belief: Believed) -> None:
         """A chunk and the belief behind it are complete: use them if they answer the active instruction."""
         instruction = self._mission.instruction
         if instruction is None or not self._contract_fits or belief.text != instruction.text:
@@ -327,6 +305,7 @@ class ControlNode:
             "reason": safe.reason,
             "sentence": safe.sentence,
             "instruction": instruction.text if instruction else "",
+            "hands": self._takeover.hands,
             "policy_status": self._newest.grounding.status if self._newest else "",
             "last_instruction": last.instruction.text if last else "",
             "last_ending": last.ending if last else "",
@@ -363,55 +342,6 @@ class ControlNode:
             return Health(Level.WARN, f"refused: {self._refusal}", values)
         state = self._supervisor.state
         return Health(Level.ERROR if state.is_stop else Level.OK, state, values)
-
-    # What follows runs in the transport's thread, and only notes down.
-
-    def _on_chunk(self, received: Received) -> None:
-        with self._inbox.lock:
-            self._inbox.chunk_count += 1
-        chunk = chunk_from_message(received.message)
-        ours = replace(chunk, stamp_ns=from_wire(chunk.stamp_ns))
-        with self._inbox.lock:
-            self._inbox.chunks.append(_Arrived(ours, chunk.stamp_ns, received.received_ns))
-
-    def _on_belief(self, received: Received) -> None:
-        grounding, text, inference_ms = belief_from_message(received.message)
-        with self._inbox.lock:
-            self._inbox.beliefs.append(_Believed(stamp_ns(received.message), text, grounding, inference_ms))
-
-    def _on_contract(self, received: Received) -> None:
-        with self._inbox.lock:
-            self._inbox.contract = received.message.data
-
-    def _on_instruction(self, received: Received) -> None:
-        text = received.message.data
-        self._order(lambda: self._instruct(text))
-
-    def _on_emergency_stop(self, received: Received) -> None:
-        pressed = bool(received.message.data)
-        with self._inbox.lock:
-            self._inbox.pressed = pressed
-        if pressed:
-            self._supervisor.emergency_stop("the emergency stop was pressed")
-
-    def _on_rearm(self, received: Received) -> None:
-        self._order(lambda: self._supervisor.rearm(self._measured))
-
-    def _on_resume(self, received: Received) -> None:
-        self._order(lambda: self._supervisor.resume(self._measured))
-
-    def _on_heartbeat(self, received: Received) -> None:
-        with self._inbox.lock:
-            self._inbox.heartbeat_ns = received.received_ns
-
-    def _on_scan(self, received: Received) -> None:
-        scan = scan_from_message(received.message)
-        with self._inbox.lock:
-            self._inbox.clearance = Clearance(scan.angles_rad, scan.ranges_m, from_wire(scan.stamp_ns))
-
-    def _order(self, order: Callable[[], None]) -> None:
-        with self._inbox.lock:
-            self._inbox.orders.append(order)
 
 
 def _age_ms(now_ns: int, stamp_ns: int | None) -> str:
