@@ -60,7 +60,7 @@ class Rig:
 
 
 def test_it_drives_until_the_policy_has_arrived_and_the_base_stands():
-    rig = Rig(settle_steps=5)
+    rig = Rig(settle_s=0.5)
     outcome = rig.loop.run_blocking(GO)
     assert (outcome.ending, outcome.status, outcome.error, outcome.at_rest) == (
         Ending.FINISHED,
@@ -112,8 +112,8 @@ def test_a_policy_that_says_arrived_but_drives_on_is_not_finished():
 
 def test_a_final_status_has_to_last():
     flicker = ScriptedPolicy(ZERO_TWIST, status=lambda step: Status.ARRIVED if step % 2 else Status.SEARCHING)
-    assert Rig(flicker, time_limit_s=3.0, settle_steps=3).loop.run_blocking(GO).ending is Ending.TIME_LIMIT
-    assert Rig(flicker, time_limit_s=3.0, settle_steps=2).loop.run_blocking(GO).ending is Ending.FINISHED
+    assert Rig(flicker, time_limit_s=3.0, settle_s=0.3).loop.run_blocking(GO).ending is Ending.TIME_LIMIT
+    assert Rig(flicker, time_limit_s=3.0, settle_s=0.2).loop.run_blocking(GO).ending is Ending.FINISHED
 
 
 def require_ramp(ticks):
@@ -321,7 +321,7 @@ def test_a_camera_slower_than_the_policy_needs_is_refused():
         Rig(clock=clock, camera=CountingCamera(clock, rate_hz=2.0))
 
 
-@pytest.mark.parametrize("wrong", [{"time_limit_s": 0.0}, {"rest_limit_s": float("nan")}, {"settle_steps": 0}])
+@pytest.mark.parametrize("wrong", [{"time_limit_s": 0.0}, {"rest_limit_s": float("nan")}, {"settle_s": 0.0}])
 def test_a_config_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         DriveConfig(**wrong)

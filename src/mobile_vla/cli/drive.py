@@ -1,10 +1,11 @@
-"""``mobile-vla drive``: say where to go and watch the simulated robot drive there."""
+"""``mobile-vla drive``: say where to go and watch the robot drive there: the simulated one, unless a robot is named."""
 
 import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
 
+from mobile_vla.cli.robot_options import add_node, add_robot
 from mobile_vla.cli.shared import (
     Commands,
     add_json,
@@ -23,7 +24,9 @@ def add_to(commands: Commands) -> None:
     """Describe the command."""
     parser = commands.add_parser("drive", help="say where to go, and the robot drives there")
     parser.add_argument("--say", required=True, metavar="TEXT", help='e.g. "pass the box on the left to the red cup"')
-    parser.add_argument("--sim", action="store_true", help="drive the simulated robot, as is the default")
+    add_robot(parser)
+    parser.add_argument("--no-ros", action="store_true", help="with --robot: publish no preview and no diagnostics")
+    add_node(parser)
     parser.add_argument("--scene", metavar="SCENARIO", help="by default a scene that has what the words name")
     parser.add_argument("--seed", type=natural, help="which scene")
     add_policy(parser)
@@ -49,6 +52,11 @@ def add_to(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Drive; 0 when the robot did as it was told, 1 when not."""
+    if options.robot or options.settings:
+        from mobile_vla.cli import drive_robot
+
+        return drive_robot.run(options)
+
     from mobile_vla.core import ActionContract, Instruction
     from mobile_vla.language import Grammar, encode, parse
 

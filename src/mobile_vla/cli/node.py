@@ -79,7 +79,8 @@ def _inference(options: argparse.Namespace, transport: "Transport") -> Run:
 
 def _control(options: argparse.Namespace, transport: "Transport") -> Run:
     from mobile_vla.core import MonotonicClock
-    from mobile_vla.ros.nodes.control import ControlNode
+    from mobile_vla.ros.nodes.control import RATE_HZ, ControlNode
+    from mobile_vla.runtime.config import at_rate
     from mobile_vla.runtime.mission import MissionConfig
     from mobile_vla.safety import Supervisor
 
@@ -87,7 +88,7 @@ def _control(options: argparse.Namespace, transport: "Transport") -> Run:
     node = ControlNode(
         transport,
         robot.base.build(MonotonicClock()),
-        Supervisor(robot.limits, robot.safety),
+        Supervisor(robot.limits, at_rate(robot.safety, RATE_HZ)),
         MissionConfig(time_limit_s=options.max_seconds),
         publish_odometry=robot.base_kind != "cmd_vel",
     )

@@ -15,12 +15,12 @@ SURE = 0.5
 """The policy sees its target when its visibility is above this."""
 
 
-def line(tick: Tick) -> str:
-    """State, command, speed, age of the frame, and the policy's belief; SI units, age in ms."""
+def line(tick: Tick, began_ns: int = 0) -> str:
+    """Time since ``began_ns``, state, command, speed, age of the frame, and the policy's belief; SI units, age in ms."""
     twist, grounding = tick.twist, tick.grounding
     speed = math.hypot(tick.measured.vx, tick.measured.vy)
     parts = [
-        f"{tick.stamp_ns / NS_PER_S:5.1f} s",
+        f"{(tick.stamp_ns - began_ns) / NS_PER_S:5.1f} s",
         f"{tick.state.value:8}",
         f"vx {twist.vx:+.2f} vy {twist.vy:+.2f} wz {twist.wz:+.2f}",
         f"speed {speed:.2f} m/s",
@@ -40,6 +40,7 @@ class LiveLine:
         self._console = console
         self._live = Live(console=console, refresh_per_second=10, transient=True) if console.is_terminal else None
         self._next_ns = 0
+        self._began_ns: int | None = None
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -53,9 +54,12 @@ class LiveLine:
             self._live.stop()
 
     def show(self, tick: Tick) -> None:
-        """Tell of one control step."""
+        """Tell of one control step; time counts from the first one."""
+        if self._began_ns is None:
+            self._began_ns = tick.stamp_ns
+        words = line(tick, self._began_ns)
         if self._live is not None:
-            self._live.update(Text(line(tick), no_wrap=True, overflow="ellipsis"))
+            self._live.update(Text(words, no_wrap=True, overflow="ellipsis"))
         elif tick.stamp_ns >= self._next_ns:
             self._next_ns = tick.stamp_ns + NS_PER_S
-            self._console.print(Text(line(tick)), soft_wrap=True)
+            self._console.print(Text(words), soft_wrap=True)

@@ -9,8 +9,9 @@ It stands in ``runtime`` because only from here both ``robot`` and ``safety`` ca
     safety: {stale_after_s: 0.4}
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,9 @@ def _device(values: Mapping[str, Any], section: str, kinds: Any) -> tuple[str, d
         known = ", ".join(kinds())
         raise ConfigError(f"no {section} is configured: set {section}.kind to one of {known}")
     return str(kind), settings
+
+
+def at_rate(safety: SafetyConfig, rate_hz: float) -> SafetyConfig:
+    """The same safety for a loop of ``rate_hz``: ``recover_steps`` are counted so that they take as long as before."""
+    steps = math.ceil(safety.recover_steps * safety.period_s * rate_hz - 1e-9)
+    return replace(safety, period_s=1.0 / rate_hz, recover_steps=max(1, steps))

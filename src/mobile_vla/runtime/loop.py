@@ -17,6 +17,7 @@ from mobile_vla.core import (
     Policy,
 )
 from mobile_vla.robot import Base, Camera
+from mobile_vla.robot.protocols import Feedback
 from mobile_vla.runtime.chunks import ChunkQueue
 from mobile_vla.runtime.decide import Decider, Mailbox, VelocityLog
 from mobile_vla.runtime.records import Ending, Outcome, Tick
@@ -30,26 +31,26 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DriveConfig:
-    """``settle_steps``: control steps in a row with a final status of the policy before the drive is finished.
+    """``settle_s``: how long the policy's status has to be final before the drive is finished.
 
-    ``rest_limit_s``: how long the end of a drive waits, after the ramp, for the base to stand. ``camera_timeout_s`` and
-    ``join_limit_s`` hold for the threads of ``run_threaded``. ``identical_pixels``: see ``safety.FrameWatch``.
+    ``control_rate_hz``: control steps a second; None is the rate of the policy's contract. ``rest_limit_s``: how long
+    the end of a drive waits, after the ramp, for the base to stand. ``camera_timeout_s`` and ``join_limit_s`` hold for
+    the threads of ``run_threaded``. ``identical_pixels``: see ``safety.FrameWatch``.
     """
 
     time_limit_s: float = 60.0
-    settle_steps: int = 5
+    settle_s: float = 0.5
+    control_rate_hz: float | None = None
     rest_limit_s: float = 2.0
     camera_timeout_s: float = 0.2
     join_limit_s: float = 5.0
     identical_pixels: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("time_limit_s", "rest_limit_s", "camera_timeout_s", "join_limit_s"):
+        for name in ("time_limit_s", "settle_s", "control_rate_hz", "rest_limit_s", "camera_timeout_s", "join_limit_s"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
+            if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value}; it needs to be positive and finite")
-        if self.settle_steps < 1:
-            raise ConfigError(f"settle_steps is {self.settle_steps}; it needs to be at least 1")
 
 
 class _Drive:
@@ -73,7 +74,7 @@ class DriveLoop:
     supervisor judge it, send it, tell ``observer``. ``run_blocking`` reads the camera and steps the policy inside the
     control step; ``run_threaded`` does so in two threads beside it. The base is used by the control thread alone.
 
-    A drive ends when the policy's status is final for ``settle_steps`` running steps and the base stands, at the time
+    A drive ends when the policy's status has been final for ``settle_s`` and the base stands, at the time
     limit, on request, when the supervisor stops the robot, or when policy or camera raise, which does so too. It then
     ramps to rest (brakes, in a stop) within a bounded time. What base, clock or observer raise, and KeyboardInterrupt,
     pass through to the caller. In every case the last thing that the base gets is ``stop()``. After a stop of the
@@ -102,7 +103,9 @@ class DriveLoop:
         self._clock = clock
         self._config = config or DriveConfig()
         self._observer = observer
-        self._period_ns = round(NS_PER_S / policy.contract.rate_hz)
+        rate_hz = self._config.control_rate_hz or policy.contract.rate_hz
+        self._period_ns = round(NS_PER_S / rate_hz)
+        self._settle_steps = max(1, round(self._config.settle_s * rate_hz))
         self._drive: _Drive | None = None
         self._stragglers: list[threading.Thread] = []
 
@@ -198,7 +201,14 @@ class DriveLoop:
         now_ns = self._clock.now_ns()
         plan = drive.queue.plan(now_ns)
         wanted = ZERO_TWIST if think is None else plan.twist
-        inputs = Inputs(wanted, plan.capture_ns, idle=think is None, frame_repeated=view.frame_repeated)
+        feedback_ns = self._base.feedback_ns if isinstance(self._base, Feedback) else None
+        inputs = Inputs(
+            wanted,
+            plan.capture_ns,
+            idle=think is None,
+            frame_repeated=view.frame_repeated,
+            feedback_ns=feedback_ns,
+        )
         safe = self._supervisor.step(now_ns, inputs)
         sent = self._base.send(safe.twist)
         decision = view.decision
@@ -237,7 +247,7 @@ class DriveLoop:
             return Ending.STOPPED
         if drive.stop_requested.is_set():
             return Ending.REQUESTED
-        if drive.settled_steps >= self._config.settle_steps and self._supervisor.config.standstill.holds(tick.measured):
+        if drive.settled_steps >= self._settle_steps and self._supervisor.config.standstill.holds(tick.measured):
             return Ending.FINISHED
         return Ending.TIME_LIMIT if tick.stamp_ns >= limit_ns else None
 
