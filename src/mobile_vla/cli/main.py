@@ -5,14 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from mobile_vla import __version__
-from mobile_vla.cli import checkpoint, data, drive, evaluate, node, operate, scene, train, up
+from mobile_vla.cli import checkpoint, data, drive, evaluate, node, operate, replay, scene, train, up
 from mobile_vla.cli.shared import RUNS
 from mobile_vla.core import DamagedCheckpointError, MobileVLAError
 
 SUCCESS, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: done; the drive or check failed; an error that the sentence on stderr explains; Ctrl-C."""
 
-COMMANDS = (drive, up, operate, node, train, evaluate, checkpoint, data, scene)
+COMMANDS = (drive, up, operate, node, replay, train, evaluate, checkpoint, data, scene)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobile_vla.cli.robot_options import add_node, add_robot, node_config, robot_of
@@ -19,7 +20,7 @@ Run = Callable[[threading.Event], None]
 
 def add_to(commands: Commands) -> None:
     """Describe the command."""
-    parser = commands.add_parser("node", help="one process of a robot: camera, inference, control, monitoring, sim")
+    parser = commands.add_parser("node", help="one process of a robot: camera, inference, control, monitoring, ...")
     nodes = parser.add_subparsers(dest="node", required=True, metavar="NODE")
     for name, make, about in NODES:
         node = nodes.add_parser(name, help=about)
@@ -38,6 +39,9 @@ def add_to(commands: Commands) -> None:
         if name == "sim":
             node.add_argument("--scene", default="distractors", metavar="SCENARIO", help="which kind of scene")
             node.add_argument("--seed", type=natural, default=1, help="which scene of that kind")
+        if name == "recorder":
+            node.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bag: a new folder")
+            node.add_argument("--raw", action="store_true", help="frames as the policy sees them, not as JPEG")
         add_json(node)
         node.set_defaults(run=run, make=make)
 
@@ -103,6 +107,16 @@ def _monitoring(options: argparse.Namespace, transport: "Transport") -> Run:
     return MonitoringNode(transport, show).run
 
 
+def _recorder(options: argparse.Namespace, transport: "Transport") -> Run:
+    from mobile_vla.ros.naming import topic_name
+    from mobile_vla.ros.nodes.recorder import RecorderNode
+
+    remap = node_config(options, options.node).remap
+    return RecorderNode(
+        transport, options.out, options.raw, lambda topic: topic_name(topic.name, options.namespace, remap)
+    ).run
+
+
 def _sim(options: argparse.Namespace, transport: "Transport") -> Run:
     from mobile_vla.ros.nodes.sim import SimNode
     from mobile_vla.sim.choose import named_scene
@@ -118,6 +132,7 @@ NODES: tuple[tuple[str, Callable[[argparse.Namespace, Any], Run], str], ...] = (
     ("inference", _inference, "step the policy on frames, publish chunks of velocities"),
     ("control", _control, "own the base and the safety layer"),
     ("monitoring", _monitoring, "watch what all the others say"),
+    ("recorder", _recorder, "record everything as an MCAP bag"),
     ("sim", _sim, "be the robot: simulated base, camera and room"),
 )
 """Name, maker, and what it does."""

@@ -5,6 +5,7 @@ import queue
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobile_vla.cli.robot_options import add_node, add_robot, node_config, node_words, robot_of
@@ -31,6 +32,8 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--say", metavar="TEXT", help="with --sim: in a scene that fits these words, drive, judge, and end"
     )
+    parser.add_argument("--record", type=Path, metavar="DIR", help="record everything as an MCAP bag in a new folder")
+    parser.add_argument("--raw", action="store_true", help="with --record: frames as the policy sees them, not as JPEG")
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -137,7 +140,7 @@ def _choose_scene(options: argparse.Namespace) -> None:
 
 def table(options: argparse.Namespace) -> tuple["Row", ...]:
     """The processes: name, entry, period, and what restarts them."""
-    from mobile_vla.ros.processes import Row
+    from mobile_vla.ros.processes import Restart, Row
 
     node = node_words(options)
     file = ["--robot", str(options.robot)] if options.robot else []
@@ -151,6 +154,10 @@ def table(options: argparse.Namespace) -> tuple["Row", ...]:
         Row("inference", ("node", "inference", *node, *policy, *drawn)),
         Row("monitoring", ("node", "monitoring", *node)),
     ]
+    if options.record:
+        raw = ["--raw"] if options.raw else []
+        bag = ("node", "recorder", *node, f"--out={options.record}", *raw)
+        rows.insert(0, Row("recorder", bag, restart=Restart.NEVER))
     if options.sim:
         scene = (f"--scene={options.scene}", f"--seed={options.seed}")
         rows.insert(0, Row("sim", ("node", "sim", *node, *scene)))

@@ -16,7 +16,7 @@ SURE = 0.5
 
 
 def line(tick: Tick, began_ns: int = 0) -> str:
-    """Time since ``began_ns``, state, command, speed, age of the frame, and the policy's belief; SI units, age in ms."""
+    """Time since ``began_ns``, state, command, speed, age of the frame in ms, and the policy's belief."""
     twist, grounding = tick.twist, tick.grounding
     speed = math.hypot(tick.measured.vx, tick.measured.vy)
     parts = [

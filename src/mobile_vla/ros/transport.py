@@ -71,8 +71,9 @@ class Transport(Protocol):
     def subscribe(self, topic: Topic, callback: Callable[[Received], None], *, type_name: str | None = None) -> None:
         """Call ``callback`` with every message that is kept. ``type_name`` where it differs from the table's.
 
-        Work is bounded whatever others send: a topic is taken at most 50 times a second, and each time at most as many
-        messages as its QoS keeps. An error in a callback is logged, counted in ``failures``, and ends nothing.
+        Work is bounded whatever others send: a topic is taken at most 50 times a second, or twice its nominal rate
+        where that is more, and each time at most as many messages as its QoS keeps are handed on. An error in a
+        callback is logged, counted in ``failures``, and ends nothing.
         """
         ...
 

@@ -158,7 +158,8 @@ class ControlNode:
                 manual=wish.manual,
                 idle=wish.idle,
                 emergency_stop=signals.pressed,
-                feedback_ns=self._base.feedback_ns,
+                # a robot that stands and is asked nothing has no drive that lost feedback could stop
+                feedback_ns=None if wish.idle and self._stands() else self._base.feedback_ns,
                 heartbeat_ns=signals.heartbeat_ns,
                 commands_received=signals.chunk_count,
                 clearance=signals.clearance,

@@ -63,6 +63,7 @@ class SimNode:
 
     def run(self, stop: threading.Event) -> None:
         """Play until told to stop. Steps that come late are left out: the world is then slower than life."""
+        self._world.render(HEIGHT, WIDTH)  # the first picture takes long: nobody shall wait for it under way
         next_ns = image_due_ns = time.monotonic_ns()
         while not stop.is_set():
             self._load_wanted()
