@@ -39,6 +39,10 @@ def add_to(commands: Commands) -> None:
         if name == "sim":
             node.add_argument("--scene", default="distractors", metavar="SCENARIO", help="which kind of scene")
             node.add_argument("--seed", type=natural, default=1, help="which scene of that kind")
+        if name == "monitoring":
+            node.add_argument(
+                "--heartbeat", action="store_true", help="publish the heartbeat of an operator's station, while it runs"
+            )
         if name == "recorder":
             node.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bag: a new folder")
             node.add_argument("--raw", action="store_true", help="frames as the policy sees them, not as JPEG")
@@ -95,6 +99,7 @@ def _control(options: argparse.Namespace, transport: "Transport") -> Run:
         Supervisor(robot.limits, at_rate(robot.safety, RATE_HZ)),
         MissionConfig(time_limit_s=options.max_seconds),
         publish_odometry=robot.base_kind != "cmd_vel",
+        range_mount=robot.ranges.mount,
     )
     signal.signal(signal.SIGUSR1, lambda *_: node.emergency_stop("an emergency stop came as signal SIGUSR1"))
     return node.run
@@ -104,7 +109,7 @@ def _monitoring(options: argparse.Namespace, transport: "Transport") -> Run:
     from mobile_vla.ros.nodes.monitoring import MonitoringNode
 
     show = _print_snapshot if options.json else _Table().show
-    return MonitoringNode(transport, show).run
+    return MonitoringNode(transport, show, options.heartbeat).run
 
 
 def _recorder(options: argparse.Namespace, transport: "Transport") -> Run:

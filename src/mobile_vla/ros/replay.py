@@ -127,7 +127,8 @@ def replay(recording: Iterable[Recorded], policy: Policy) -> Comparison:
 
 
 def _read(recording: Iterable[Recorded]) -> _Tape:
-    tape, jpegs = _Tape(), {}
+    tape = _Tape()
+    jpegs: dict[int, Frame] = {}
     for item in recording:
         message, name = item.message, item.topic
         if name.endswith("/" + IMAGE.name) or name.endswith("/" + IMAGE_COMPRESSED.name):

@@ -6,7 +6,8 @@ It stands in ``runtime`` because only from here both ``robot`` and ``safety`` ca
     camera: {kind: usb, device: /dev/video0, width: 640, height: 480}
     base: {kind: serbot, channel: can0, wheel_radius_m: 0.05, base_radius_m: 0.12}
     limits: {speed: [0.3, 0.3, 1.0], planar_speed: 0.3}
-    safety: {stale_after_s: 0.4}
+    safety: {stale_after_s: 0.4, clearance: {robot_radius_m: 0.15, stop_distance_m: 0.2}}
+    ranges: {mount: [0.1, 0.0, 0.0]}
 """
 
 import math
@@ -30,7 +31,18 @@ from mobile_vla.robot.registry import (
 )
 from mobile_vla.safety import Limits, SafetyConfig
 
-_KEYS = ("name", "camera", "base", "limits", "safety")
+_KEYS = ("name", "camera", "base", "limits", "safety", "ranges")
+
+
+@dataclass(frozen=True, slots=True)
+class RangeConfig:
+    """Where the range sensor of ``safety.clearance`` sits: x, y (m) and yaw (rad) in ``base_link``."""
+
+    mount: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.mount)):
+            raise ConfigError(f"the mount of the range sensor is {self.mount}; it needs three finite numbers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +56,7 @@ class RobotConfig:
     name: str = "robot"
     limits: Limits = field(default_factory=Limits)
     safety: SafetyConfig = field(default_factory=SafetyConfig)
+    ranges: RangeConfig = field(default_factory=RangeConfig)
 
 
 def read_robot(path: Path | None, overrides: Sequence[str] = ()) -> RobotConfig:
@@ -70,6 +83,7 @@ def read_robot(path: Path | None, overrides: Sequence[str] = ()) -> RobotConfig:
         name=name,
         limits=read_settings(Limits, values.get("limits") or {}, "limits"),
         safety=read_settings(SafetyConfig, values.get("safety") or {}, "safety"),
+        ranges=read_settings(RangeConfig, values.get("ranges") or {}, "ranges"),
     )
 
 

@@ -72,6 +72,7 @@ class ControlNode:
     An instruction is accepted while the robot may run, and published as the active one. A chunk is used only with the
     belief of the same stamp, made under the active instruction, from a frame captured after that was accepted, by a
     policy whose contract speaks of the same axes. ``publish_odometry`` is False where the base's own driver does so.
+    ``range_mount`` as in ``ControlInbox``.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class ControlNode:
         mission: MissionConfig | None = None,
         rate_hz: float = RATE_HZ,
         publish_odometry: bool = True,
+        range_mount: tuple[float, float, float] = (0.0, 0.0, 0.0),
     ) -> None:
         self._clock = MonotonicClock()
         self._supervisor = supervisor
@@ -110,7 +112,7 @@ class ControlNode:
         self._odom = transport.publisher(ODOM) if publish_odometry else None
         self._transport = transport
         self._diagnoser = Diagnoser(transport, self._health)
-        self._inbox = ControlInbox(transport, supervisor.emergency_stop)
+        self._inbox = ControlInbox(transport, supervisor.emergency_stop, range_mount)
 
     def run(self, stop: threading.Event) -> None:
         """Step until told to stop; then ramp to rest, in bounded time, and let the base go."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mobile_vla.core import ActionChunk, Grounding
-from mobile_vla.ros.messages import belief_from_message, chunk_from_message, scan_from_message, stamp_ns
+from mobile_vla.ros.messages import belief_from_message, chunk_from_message, stamp_ns
 from mobile_vla.ros.topics import (
     BELIEF,
     CHUNK,
@@ -88,11 +88,16 @@ class Signals:
 
 
 class ControlInbox:
-    """Listens on ``transport``. An emergency stop calls ``alarm`` at once, in the transport's thread."""
+    """Listens on ``transport``. An emergency stop calls ``alarm`` at once, in the transport's thread.
 
-    def __init__(self, transport: Transport, alarm: Callable[[str], None]) -> None:
+    ``range_mount``: where the scanner of ``scan`` sits in ``base_link``: x, y (m), yaw (rad).
+    """
+
+    def __init__(
+        self, transport: Transport, alarm: Callable[[str], None], range_mount: tuple[float, float, float]
+    ) -> None:
         self.stick = JoyStick()
-        self._alarm = alarm
+        self._alarm, self._range_mount = alarm, range_mount
         self._lock = threading.Lock()
         self._chunks: deque[Arrived] = deque(maxlen=KEPT)
         self._beliefs: deque[Believed] = deque(maxlen=KEPT)
@@ -174,9 +179,18 @@ class ControlInbox:
             self._heartbeat_ns = received.received_ns
 
     def _on_scan(self, received: Received) -> None:
-        scan = scan_from_message(received.message)
+        message = received.message
+        clearance = Clearance.from_scan(
+            float(message.angle_min),
+            float(message.angle_increment),
+            message.ranges,
+            from_wire(stamp_ns(message)),
+            range_min_m=float(message.range_min),
+            range_max_m=float(message.range_max),
+            mount=self._range_mount,
+        )
         with self._lock:
-            self._clearance = Clearance(scan.angles_rad, scan.ranges_m, from_wire(scan.stamp_ns))
+            self._clearance = clearance
 
     def _on_joy(self, received: Received) -> None:
         message = received.message

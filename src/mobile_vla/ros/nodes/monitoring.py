@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mobile_vla.core import NS_PER_S
 from mobile_vla.core.backports import StrEnum
-from mobile_vla.ros.messages import Diagnosis, Level, diagnoses
+from mobile_vla.ros.messages import Diagnosis, Level, diagnoses, empty
 from mobile_vla.ros.nodes.health import Diagnoser, Health, Pace
 from mobile_vla.ros.topics import (
     ACTIVE_INSTRUCTION,
@@ -15,6 +15,7 @@ from mobile_vla.ros.topics import (
     CAMERA_INFO,
     CHUNK,
     DIAGNOSTICS,
+    HEARTBEAT,
     ODOM,
     SAFETY,
     Topic,
@@ -27,6 +28,7 @@ WATCHED = (CAMERA_INFO, CHUNK, BELIEF, ODOM, SAFETY)
 ONLY_WITH_AN_INSTRUCTION = (CHUNK, BELIEF)
 SLOW_SHARE = 0.5
 PERIOD_NS = NS_PER_S
+BEAT_S = 0.2
 
 
 class Freshness(StrEnum):
@@ -79,10 +81,14 @@ class _Heard:
 
 
 class MonitoringNode:
-    """Shows a snapshot a second to ``show``; says on /diagnostics how the whole does."""
+    """Shows a snapshot a second to ``show``; says on /diagnostics how the whole does.
 
-    def __init__(self, transport: Transport, show: Callable[[Snapshot], None]) -> None:
+    ``heartbeat``: it is the operator's station, and publishes the sign of life that control may be set to ask for.
+    """
+
+    def __init__(self, transport: Transport, show: Callable[[Snapshot], None], heartbeat: bool = False) -> None:
         self._show = show
+        self._heartbeat = transport.publisher(HEARTBEAT) if heartbeat else None
         self._lock = threading.Lock()
         self._heard = {topic.name: _Heard() for topic in WATCHED}
         self._nodes: dict[str, tuple[Diagnosis, int]] = {}
@@ -97,9 +103,14 @@ class MonitoringNode:
 
     def run(self, stop: threading.Event) -> None:
         """Listen until told to stop."""
-        while not stop.wait(PERIOD_NS / NS_PER_S):
+        show_due_ns = 0
+        while not stop.wait(BEAT_S):
+            if self._heartbeat is not None:
+                self._heartbeat.publish(empty())
             self._diagnoser.turn()
-            self._show(self.snapshot())
+            if time.monotonic_ns() >= show_due_ns:
+                show_due_ns = time.monotonic_ns() + PERIOD_NS
+                self._show(self.snapshot())
 
     def snapshot(self) -> Snapshot:
         """As of now."""
