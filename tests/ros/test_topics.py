@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from mobile_vla.ros import topics
@@ -39,3 +41,8 @@ def test_what_comes_late_and_must_not_be_missed_is_latched():
         "inference/contract",
         "sim/verdict",
     }
+
+
+def test_the_manual_has_the_table_as_it_is():
+    manual = (Path(__file__).parents[2] / "docs" / "robot.md").read_text(encoding="utf-8")
+    assert topics.as_markdown() in manual, "paste: python -c 'from mobile_vla.ros import topics; print(topics.as_markdown())'"

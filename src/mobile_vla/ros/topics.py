@@ -125,3 +125,14 @@ TOPICS = (
     SIM_IMAGE, SIM_SCENE, SIM_VERDICT,
 )  # fmt: skip
 """All of them, in the order of the way of a frame."""
+
+
+def as_markdown() -> str:
+    """The table as it stands in docs/robot.md."""
+    lines = ["| topic | type | QoS | Hz | stale after | written by | what it is |", "|---|---|---|---|---|---|---|"]
+    for topic in TOPICS:
+        rate = "–" if topic.rate_hz is None else f"{topic.rate_hz:g}"
+        stale = "–" if topic.stale_after_s is None else f"{topic.stale_after_s:g} s"
+        words = (f"`{topic.name}`", f"`{topic.type}`", topic.qos, rate, stale, topic.writer, topic.means)
+        lines.append(f"| {' | '.join(words)} |")
+    return "\n".join(lines)

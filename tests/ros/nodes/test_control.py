@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mobile_vla.core import ActionContract, BaseError, MonotonicClock, Status
+from mobile_vla.core import ZERO_TWIST, ActionContract, BaseError, MonotonicClock, Status
 from mobile_vla.robot.bases.ideal import Ideal
 from mobile_vla.ros import topics
 from mobile_vla.ros.messages import boolean, diagnoses, empty, joy, string, twist_from_message
@@ -54,6 +54,7 @@ class Robot:
         return self.base.velocity()
 
     def stop(self):
+        self.sent.append(ZERO_TWIST)
         self.base.stop()
 
 

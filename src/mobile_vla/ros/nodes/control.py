@@ -103,6 +103,7 @@ class ControlNode:
         self._reason = Reason.IDLE
         self._refusal = ""
         self._orders = 0
+        self._arrivals_ms: deque[float] = deque(maxlen=100)
         self._delays_ms: deque[float] = deque(maxlen=100)
         self._lateness_ms: deque[float] = deque(maxlen=3000)
         self._left_out = 0
@@ -249,6 +250,7 @@ class ControlNode:
             return
         if arrived.chunk.stamp_ns >= self._mission.began_ns and self._queue.offer(arrived.chunk):
             self._newest, self._command_ns = belief, arrived.received_ns
+            self._arrivals_ms.append((arrived.received_ns - arrived.chunk.stamp_ns) / 1e6)
 
     def _instruct(self, text: str) -> None:
         now_ns = self._clock.now_ns()
@@ -331,11 +333,13 @@ class ControlNode:
 
     def _health(self) -> Health:
         late, delays = sorted(self._lateness_ms), sorted(self._delays_ms)
+        arrivals = sorted(self._arrivals_ms)
         values = {
             "late_p50_ms": _quantile(late, 0.5),
             "late_p99_ms": _quantile(late, 0.99),
             "late_max_ms": _quantile(late, 1.0),
             "left_out_steps": self._left_out,
+            "capture_to_chunk_p50_ms": _quantile(arrivals, 0.5),
             "capture_to_command_p50_ms": _quantile(delays, 0.5),
             "capture_to_command_max_ms": _quantile(delays, 1.0),
         }

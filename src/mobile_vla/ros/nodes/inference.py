@@ -4,6 +4,7 @@ import json
 import logging
 import statistics
 import threading
+import time
 from collections import deque
 
 from mobile_vla.core import ActionChunk, Instruction, MonotonicClock, Policy
@@ -63,6 +64,7 @@ class InferenceNode:
         self._mailbox, self._velocities = Mailbox(), VelocityLog(VELOCITIES)
         self._sequence = 0
         self._wire_stamps = [0] * KEPT_STAMPS
+        self._taken_ms: deque[float] = deque(maxlen=100)
         self._times_ms: deque[float] = deque(maxlen=100)
         self._chunks, self._beliefs = transport.publisher(CHUNK), transport.publisher(BELIEF)
         self._contract = transport.publisher(CONTRACT)
@@ -83,6 +85,7 @@ class InferenceNode:
                 decider = self._decider
             if frame is None or decider is None:
                 continue
+            self._taken_ms.append((time.monotonic_ns() - frame.capture_ns) / 1e6)
             decider.consider(frame)
             chunk, self._outbox.chunk = self._outbox.chunk, None
             decision = decider.view().decision
@@ -136,6 +139,7 @@ class InferenceNode:
         values = {
             "policy": self._name,
             "instruction": self._text,
+            "capture_to_inference_p50_ms": f"{statistics.median(self._taken_ms):.1f}",
             "inference_p50_ms": f"{p50:.1f}",
             "inference_max_ms": f"{times[-1]:.1f}",
             "period_ms": f"{period_ms:.1f}",
