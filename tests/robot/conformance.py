@@ -6,6 +6,8 @@ class TestMyCamera(CameraConformance):
 """
 
 import math
+import os
+import threading
 import time
 from itertools import pairwise
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from mobile_vla.core import ZERO_TWIST, CameraError, Twist
+from mobile_vla.robot.protocols import Feedback, HasOdometry
 from mobile_vla.safety import Standstill
 
 
@@ -85,11 +88,34 @@ class CameraConformance(_Conformance):
         camera.open()
         assert self.frames(camera, 1)
 
+    def test_closed_it_leaves_no_thread_and_no_descriptor(self, camera):
+        def held():
+            return threading.active_count() + len(os.listdir("/proc/self/fd"))
+
+        def open_and_close():
+            camera.open()
+            self.frames(camera, 1)
+            camera.close()
+
+        open_and_close()  # what is made once for all stays
+        before = held()
+        for _ in range(3):
+            open_and_close()
+        for _ in range(200):
+            if held() <= before:
+                return
+            time.sleep(0.05)
+        assert held() <= before
+
 
 class BaseConformance(_Conformance):
-    """Needs a fixture ``base``: a closed base with room to move half a metre, closed again afterwards."""
+    """Needs a fixture ``base``: a closed base with room to move half a metre, closed again afterwards.
+
+    ``resolution``: how much more than asked may be sent on each axis, because the motors take whole numbers.
+    """
 
     standstill = Standstill()
+    resolution = ZERO_TWIST
     command = Twist(0.1, 0.05, 0.2)
     period_s = 0.1
 
@@ -122,7 +148,8 @@ class BaseConformance(_Conformance):
         base.open()
         sent = base.send(self.command)
         for axis in ("vx", "vy", "wz"):
-            assert 0 <= getattr(sent, axis) <= getattr(self.command, axis) * (1 + 1e-6)
+            most = getattr(self.command, axis) * (1 + 1e-6) + getattr(self.resolution, axis)
+            assert 0 <= getattr(sent, axis) <= most
 
     @pytest.mark.parametrize("wrong", [math.nan, math.inf])
     def test_a_twist_that_is_not_finite_is_refused_and_stops(self, base, wrong):
@@ -141,6 +168,32 @@ class BaseConformance(_Conformance):
         self.require_rest(base)
         self.drive(base, self.command, 0.8)
         assert not self.standstill.holds(base.velocity())
+
+    def test_what_it_measures_is_new_while_it_is_open_or_it_says_that_it_measures_nothing(self, base):
+        if not isinstance(base, Feedback):
+            return  # it says nothing about feedback, and no watchdog can judge it
+        base.open()
+        stamps = []
+        for _ in range(6):
+            self.drive(base, self.command, self.period_s)
+            stamps.append(base.feedback_ns)
+        if not base.has_feedback:
+            assert stamps == [None] * len(stamps)
+        else:
+            assert stamps == sorted(stamps)
+            assert stamps[-1] > stamps[0]
+
+    def test_its_odometry_begins_where_it_was_opened_and_goes_where_it_drove(self, base):
+        if not isinstance(base, HasOdometry):
+            return  # no encoders
+        base.open()
+        began = base.odometry
+        assert (began.x, began.y, began.yaw) == pytest.approx((0, 0, 0), abs=0.01)
+        self.drive(base, Twist(self.command.vx, 0.0, 0.0), 1.0)
+        base.stop()
+        self.pass_time(self.settle_s(base))
+        assert base.odometry.x == pytest.approx(self.command.vx, rel=0.3)
+        assert abs(base.odometry.y) < 0.3 * self.command.vx
 
     def test_it_stops_by_itself_when_nothing_is_sent(self, base):
         assert 0 < base.command_timeout_s <= 1.0
