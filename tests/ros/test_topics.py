@@ -45,4 +45,6 @@ def test_what_comes_late_and_must_not_be_missed_is_latched():
 
 def test_the_manual_has_the_table_as_it_is():
     manual = (Path(__file__).parents[2] / "docs" / "robot.md").read_text(encoding="utf-8")
-    assert topics.as_markdown() in manual, "paste: python -c 'from mobile_vla.ros import topics; print(topics.as_markdown())'"
+    assert topics.as_markdown() in manual, (
+        "paste: python -c 'from mobile_vla.ros import topics; print(topics.as_markdown())'"
+    )

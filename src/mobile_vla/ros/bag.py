@@ -59,11 +59,13 @@ class BagWriter:
     ``topics``: by absolute name; a name missing there cannot be written. A thread puts what was written on disk every
     second, so a crash loses at most the open chunk, and what comes before reads back (``recover``). When less than
     ``min_free_bytes`` are left on the disk the bag is finished, and ``stopped`` says so. BagError when ``path`` exists
-    or the disk is that full already.
+    or the disk is that full already, TransportError for a type that we do not know.
     """
 
     def __init__(self, path: Path, topics: Mapping[str, Topic], *, min_free_bytes: int = MIN_FREE_BYTES) -> None:
         self.path, self._topics, self._min_free_bytes = path, dict(topics), min_free_bytes
+        for topic in topics.values():
+            type_hash(topic.type)
         self.stopped: str | None = None
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(self._topics, 0)

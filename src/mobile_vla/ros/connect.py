@@ -21,7 +21,12 @@ def connect(config: NodeConfig) -> Transport:
 
             return RclpyTransport(config)
         case _:
-            from mobile_vla.ros.dds import DdsTransport
+            try:
+                from mobile_vla.ros.dds import DdsTransport
+            except Exception as error:  # ImportError, or the library's own error where its C part cannot be loaded
+                raise ConfigError(
+                    f"cyclonedds is installed but cannot be loaded ({error}): reinstall it, or use --transport rclpy"
+                ) from error
 
             return DdsTransport(config)
 

@@ -1,6 +1,5 @@
 """Messages over DDS by pip: Cyclone DDS speaking ROS 2's wire format, where no ROS is installed."""
 
-import atexit
 import logging
 import threading
 import time
@@ -24,25 +23,23 @@ from cyclonedds.domain import DomainParticipant
 from cyclonedds.pub import DataWriter
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic as WireTopic
-from typing_extensions import Self
 
 from mobile_vla.core import NS_PER_S
 from mobile_vla.ros import domain, graph, idl, naming, topics
 from mobile_vla.ros.inbox import PROFILES, Inbox, Profile
 from mobile_vla.ros.messages import TransportError, serialise, type_hash
 from mobile_vla.ros.transport import NodeConfig, Received
+from mobile_vla.ros.wired import WiredNode
 
 _log = logging.getLogger(__name__)
 
 WAIT_NS = 100_000_000
 """No wait in C is longer: Python's signal handlers and ``close`` come in between."""
-FAREWELL_S = 0.3
-"""How long ``close`` waits for readers to acknowledge what was written."""
 _MAX_BLOCKING_NS = 20_000_000
 _ANY = ViewState.Any | InstanceState.Any | SampleState.Any
 
 
-class DdsTransport:
+class DdsTransport(WiredNode):
     """``transport.Transport`` over Cyclone DDS: one participant, and one thread in which the callbacks run.
 
     Nodes of one process share the DDS domain. ConfigError for names that ROS does not allow and for a domain that is
@@ -50,12 +47,8 @@ class DdsTransport:
     """
 
     def __init__(self, config: NodeConfig) -> None:
-        self.node = naming.node_name(config.namespace, config.name)
-        self._namespace, self._remap = config.namespace, dict(config.remap)
-        naming.topic_name("name", self._namespace, self._remap)  # finds what is wrong with the remapping now
+        super().__init__(config)
         self._domain = domain.number(config.domain)
-        self._lock = threading.RLock()
-        self._closed = False
         self._topics: dict[str, WireTopic[Any]] = {}
         self._publishers: dict[str, DdsPublisher] = {}
         self._subscriptions: list[_Subscription] = []
@@ -65,9 +58,7 @@ class DdsTransport:
         except BaseException:
             domain.leave_domain(self._domain)
             raise
-        self._thread = threading.Thread(target=self._serve, name=f"dds {self.node}", daemon=True)
-        self._thread.start()
-        atexit.register(self.close)
+        self._start()
 
     def _open(self) -> None:
         try:
@@ -127,43 +118,17 @@ class DdsTransport:
         """Messages that could not be read, and callbacks that raised."""
         return sum(subscription.inbox.failures for subscription in self._subscriptions)
 
-    def wait_for_readers(self, topic: topics.Topic, count: int, timeout_s: float) -> bool:
-        """See ``Transport.wait_for_readers``."""
-        publisher, until = self.publisher(topic), time.monotonic() + timeout_s
-        while publisher.readers < count:
-            if time.monotonic() >= until:
-                return False
-            time.sleep(0.005)
-        return True
-
-    def close(self) -> None:
-        """See ``Transport.close``. From a callback too."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        atexit.unregister(self.close)
+    def _wake_up(self) -> None:
         self._wake.set(True)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
-        with self._lock:
-            for subscription in self._subscriptions:
-                subscription.note_lost()
-            self._write_node_list(graph.node_list(self._guid, None, (), ()))
-            until = time.monotonic() + FAREWELL_S
-            for writer in (self._node_list, *(publisher.release() for publisher in self._publishers.values())):
-                writer.wait_for_acks(max(0, round((until - time.monotonic()) * NS_PER_S)))
-            domain.delete(self._participant)
-            domain.leave_domain(self._domain)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def _name(self, topic: topics.Topic) -> str:
-        return naming.topic_name(topic.name, self._namespace, self._remap)
+    def _leave(self, until: float) -> None:
+        for subscription in self._subscriptions:
+            subscription.note_lost()
+        self._write_node_list(graph.node_list(self._guid, None, (), ()))
+        for writer in (self._node_list, *(publisher.release() for publisher in self._publishers.values())):
+            writer.wait_for_acks(max(0, round((until - time.monotonic()) * NS_PER_S)))
+        domain.delete(self._participant)
+        domain.leave_domain(self._domain)
 
     def _wire_topic(self, name: str, type_name: str) -> "WireTopic[Any]":
         if self._closed:

@@ -75,7 +75,7 @@ class CameraOfTopic:
         self._settings = settings
         self._transport: Transport | None = None
         self._filled = threading.Condition()
-        self._newest: Received | None = None
+        self._newest: tuple[int, Received] | None = None
         self._last_capture_ns = 0
         self._sequence = -1
 
@@ -110,9 +110,10 @@ class CameraOfTopic:
             raise CameraError(f"camera {self.name} is closed: open it before reading")
         with self._filled:
             self._filled.wait_for(lambda: self._newest is not None, timeout_s)
-            received, self._newest = self._newest, None
-        if received is None:
+            newest, self._newest = self._newest, None
+        if newest is None:
             return None
+        sequence, received = newest
         captured_ns = from_wire(stamp_ns(received.message))
         if captured_ns <= self._last_capture_ns:
             return None
@@ -122,13 +123,13 @@ class CameraOfTopic:
             capture_ns=captured_ns,
             clock=MonotonicClock.name,
             camera=self.name,
-            sequence=self._sequence,
+            sequence=sequence,
         )
 
     def _on_image(self, received: Received) -> None:
         with self._filled:
             self._sequence += 1
-            self._newest = received
+            self._newest = self._sequence, received
             self._filled.notify()
 
 
@@ -168,6 +169,7 @@ class BaseOfTopics:
         self._commands: Publisher | None = None
         self._lock = threading.Lock()
         self._measured: tuple[int, Twist] | None = None
+        self._origin: Pose | None = None
         self._pose: Pose | None = None
 
     @property
@@ -182,9 +184,9 @@ class BaseOfTopics:
 
     @property
     def odometry(self) -> Pose | None:
-        """As the driver says; None before it said anything."""
+        """As the driver says, from where it said to be when this was opened; None before it said anything."""
         with self._lock:
-            return self._pose
+            return self._pose and self._origin and self._origin.inverse().at(self._pose)
 
     @property
     def feedback_ns(self) -> int | None:
@@ -221,16 +223,17 @@ class BaseOfTopics:
         if transport is not None:
             transport.close()
         with self._lock:
-            self._measured = self._pose = None
+            self._measured = self._pose = self._origin = None
 
     def send(self, velocity: Twist) -> Twist:
-        """Publish it. BaseError when closed, or when nobody reads it; ValueError when it is not finite."""
+        """Publish it. BaseError when closed, and when nobody reads it, which closes; ValueError when not finite."""
         if not all(map(math.isfinite, (velocity.vx, velocity.vy, velocity.wz))):
             self.stop()
             raise ValueError(f"the base cannot move at {velocity}: every component must be finite")
         if self._commands is None:
             raise BaseError(f"the base on {self._settings.topic} is closed: open it first")
         if self._commands.readers == 0:
+            self.close()  # it stays so until somebody opens it again, and no old command waits for a new driver
             raise BaseError(f"nobody reads {self._settings.topic} any more: the robot's driver is gone")
         self._publish(velocity)
         return velocity
@@ -258,6 +261,7 @@ class BaseOfTopics:
         pose = Pose(*pose_from_odometry(received.message))
         with self._lock:
             self._measured, self._pose = (received.received_ns, measured), pose
+            self._origin = self._origin or pose
 
 
 def _connect(name: str, wire: Wire) -> Transport:

@@ -6,7 +6,7 @@ import os
 import threading
 from dataclasses import dataclass
 
-from cyclonedds.core import DDSException, Entity
+from cyclonedds.core import DDSException, Entity, WaitSet
 from cyclonedds.domain import Domain
 
 from mobile_vla.core import ConfigError
@@ -42,15 +42,17 @@ def configuration(localhost_only: bool) -> str:
 
     Fragments of a whole datagram, because with the default sizes raw images are lost; a receive buffer that asks for
     4 MB and takes what it gets; type information of Fast DDS (vendor 1.15) and Cyclone (1.16) unread, because ROS's
-    differs from ours in spelling; high-water marks above ten images, so that a hanging reader delays no writer.
+    differs from ours in spelling; high-water marks above ten images, so that a hanging reader delays no writer. On
+    loopback we look for others every second and for ever: Fast DDS does not look for us there, and by default Cyclone
+    looks every 30 s and stops 30 s after the start.
     """
     loopback = '<Interfaces><NetworkInterface address="127.0.0.1"/></Interfaces><AllowMulticast>false</AllowMulticast>'
-    peers = '<Peers><Peer address="127.0.0.1"/></Peers>'
+    peers = '<Peers><Peer address="127.0.0.1" PruneDelay="inf"/></Peers>'
     ours = (
         '<CycloneDDS><Domain Id="any">'
         f"<General>{loopback if localhost_only else ''}"
         "<MaxMessageSize>65500B</MaxMessageSize><FragmentSize>65000B</FragmentSize></General>"
-        f"<Discovery>{peers if localhost_only else ''}<LeaseDuration>3s</LeaseDuration>"
+        f"<Discovery>{peers if localhost_only else ''}<LeaseDuration>3s</LeaseDuration><SPDPInterval>1s</SPDPInterval>"
         "<ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>32</MaxAutoParticipantIndex></Discovery>"
         '<Internal><SocketReceiveBufferSize max="4MB"/>'
         "<Watermarks><WhcHigh>64MB</WhcHigh><WhcHighInit>64MB</WhcHighInit></Watermarks></Internal>"
@@ -80,6 +82,8 @@ def join_domain(number: int, localhost_only: bool) -> None:
     that was forked from one that had it open, and when Cyclone DDS refuses.
     """
     with _lock:
+        if any(shared.process != os.getpid() for shared in _domains.values()):
+            raise TransportError("DDS does not outlive a fork: start the process by multiprocessing's spawn")
         shared = _domains.get(number)
         if shared is None:
             _settle_memory()
@@ -91,8 +95,6 @@ def join_domain(number: int, localhost_only: bool) -> None:
                     "interfaces, and that nothing else in this process opened it"
                 ) from error
             _domains[number] = shared
-        if shared.process != os.getpid():
-            raise TransportError("DDS does not outlive a fork: start the process by multiprocessing's spawn")
         if shared.localhost_only != localhost_only:
             raise ConfigError(
                 f"DDS domain {number} is open in this process with localhost_only={shared.localhost_only}: "
@@ -115,6 +117,17 @@ def delete(entity: Entity) -> None:
     """Delete an entity and its children now, rather than when Python forgets it."""
     Entity._entities.pop(entity._ref, None)
     entity._delete(entity._ref)
+
+
+def _forget() -> None:
+    """In a forked process DDS's threads are not there, and deleting entities, as at the end, would wait for ever."""
+    for entity in list(Entity._entities.values()):
+        if isinstance(entity, WaitSet):
+            entity.attached.clear()
+    Entity._entities.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 @functools.cache

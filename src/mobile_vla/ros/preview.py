@@ -52,7 +52,9 @@ class Preview:
         self._newest = tick
 
     def _run(self) -> None:
-        while not self._over.wait(PERIOD_S):
+        over = False
+        while not over:
+            over = self._over.wait(PERIOD_S)  # the last step is told too: it says how the drive ended
             tick = self._newest
             if tick is not None:
                 self._publish(tick)

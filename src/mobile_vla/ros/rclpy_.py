@@ -4,7 +4,6 @@ rclpy is imported when a transport is made, because it comes with ROS 2 and not 
 Humble (rclpy 3.3) and later.
 """
 
-import atexit
 import logging
 import os
 import threading
@@ -13,13 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from typing_extensions import Self
-
 from mobile_vla.core import NS_PER_S
 from mobile_vla.ros import naming, topics
 from mobile_vla.ros.inbox import COUNTED, PROFILES, Inbox, Profile
 from mobile_vla.ros.messages import TransportError, serialise
 from mobile_vla.ros.transport import NodeConfig, Received
+from mobile_vla.ros.wired import WiredNode
 
 _log = logging.getLogger(__name__)
 
@@ -27,11 +25,9 @@ WAIT_S = 0.1
 """No wait in C is longer: ``close`` comes in between."""
 ROUND_S = 0.01
 """Time between two rounds of taking messages out of rclpy, when there are any."""
-FAREWELL_S = 0.3
-"""How long ``close`` waits for readers to acknowledge what was written."""
 
 
-class RclpyTransport:
+class RclpyTransport(WiredNode):
     """``transport.Transport`` over rclpy: a context and a node of its own, and one thread in which callbacks run.
 
     ConfigError for names that ROS does not allow; TransportError where rclpy cannot make the node. ``localhost_only``
@@ -44,13 +40,9 @@ class RclpyTransport:
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.signals import SignalHandlerOptions
 
-        self.node = naming.node_name(config.namespace, config.name)
-        self._namespace, self._remap = config.namespace, dict(config.remap)
-        naming.topic_name("name", self._namespace, self._remap)  # finds what is wrong with the remapping now
+        super().__init__(config)
         if config.localhost_only is not None:
             _confine(config.localhost_only)
-        self._lock = threading.RLock()
-        self._closed = False
         self._publishers: dict[str, RclpyPublisher] = {}
         self._subscriptions: list[_Subscription] = []
         self._context = Context()
@@ -72,9 +64,7 @@ class RclpyTransport:
             self._executor.add_node(self._rclpy_node)
         except Exception as error:
             raise TransportError(f"rclpy cannot make the node {self.node}: {error}") from error
-        self._thread = threading.Thread(target=self._serve, name=f"rclpy {self.node}", daemon=True)
-        self._thread.start()
-        atexit.register(self.close)
+        self._start()
 
     def publisher(self, topic: topics.Topic) -> "RclpyPublisher":
         """A writer of ``topic``; asked again, the same one. TransportError when closed or when ROS refuses it."""
@@ -116,43 +106,17 @@ class RclpyTransport:
         """Messages that could not be read, and callbacks that raised."""
         return sum(subscription.inbox.failures for subscription in self._subscriptions)
 
-    def wait_for_readers(self, topic: topics.Topic, count: int, timeout_s: float) -> bool:
-        """See ``Transport.wait_for_readers``."""
-        publisher, until = self.publisher(topic), time.monotonic() + timeout_s
-        while publisher.readers < count:
-            if time.monotonic() >= until:
-                return False
-            time.sleep(0.005)
-        return True
+    def _wake_up(self) -> None:
+        self._executor.wake()
 
-    def close(self) -> None:
-        """See ``Transport.close``. From a callback too."""
+    def _leave(self, until: float) -> None:
         import rclpy
 
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        atexit.unregister(self.close)
-        self._executor.wake()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
-        with self._lock:
-            until = time.monotonic() + FAREWELL_S
-            for publisher in self._publishers.values():
-                publisher.release(until)
-            self._executor.shutdown(timeout_sec=0)
-            self._rclpy_node.destroy_node()
-            rclpy.shutdown(context=self._context)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def _name(self, topic: topics.Topic) -> str:
-        return naming.topic_name(topic.name, self._namespace, self._remap)
+        for publisher in self._publishers.values():
+            publisher.release(until)
+        self._executor.shutdown(timeout_sec=0)
+        self._rclpy_node.destroy_node()
+        rclpy.shutdown(context=self._context)
 
     def _made(self, maker: str, type_name: str, name: str, **settings: Any) -> Any:
         from rosidl_runtime_py.utilities import get_message

@@ -2,7 +2,7 @@
 
 import bisect
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +29,7 @@ from mobile_vla.ros.messages import (
     stamp_ns,
     twist_from_message,
 )
-from mobile_vla.ros.topics import ACTIVE_INSTRUCTION, BELIEF, CHUNK, IMAGE, IMAGE_COMPRESSED, ODOM
+from mobile_vla.ros.topics import ACTIVE_INSTRUCTION, BELIEF, CHUNK, IMAGE, IMAGE_COMPRESSED, ODOM, Topic
 
 CLOCK = "recording"
 
@@ -86,55 +86,53 @@ class Comparison:
 
 @dataclass(slots=True)
 class _Tape:
-    """What the recording holds, sorted."""
+    """What the recording holds besides pictures. Instructions and beliefs with the time at which they came."""
 
-    frames: dict[int, Frame] = field(default_factory=dict)
     velocities: list[tuple[int, Twist]] = field(default_factory=list)
     instructions: list[tuple[int, str]] = field(default_factory=list)
     chunks: dict[int, ActionChunk] = field(default_factory=dict)
-    beliefs: dict[int, tuple[Grounding, str]] = field(default_factory=dict)
+    beliefs: dict[int, tuple[Grounding, str, int]] = field(default_factory=dict)
     lossless: bool = False
+
+    def times_told(self, text: str, by_ns: int) -> int:
+        """How often ``text`` was the active instruction so far: each time the policy began with a fresh state."""
+        return sum(told_ns <= by_ns and told == text for told_ns, told in self.instructions)
 
 
 def replay(recording: Iterable[Recorded], policy: Policy) -> Comparison:
     """Decide again on each frame that was decided on, with the velocity and under the instruction of then.
 
-    DatasetError when the recording holds no decisions or no frames of them; ContractMismatchError when its chunks have
-    another horizon or rate than the policy's.
+    The recording is gone through twice. DatasetError when it holds no decisions or no frames of them;
+    ContractMismatchError when its chunks have another horizon or rate than the policy's.
     """
     tape = _read(recording)
-    decided = sorted(set(tape.chunks) & set(tape.beliefs))
+    decided = set(tape.chunks) & set(tape.beliefs)
     if not decided:
         raise DatasetError("the recording holds no decisions of a policy: record while it drives")
     made: list[Again] = []
-    state, following, missing = None, None, 0
-    for stamp in decided:
-        recorded, (belief, text) = tape.chunks[stamp], tape.beliefs[stamp]
+    state, following = None, None
+    for frame in _frames(recording, IMAGE if tape.lossless else IMAGE_COMPRESSED, decided):
+        stamp = frame.capture_ns
+        decided.discard(stamp)
+        recorded, (belief, text, came_ns) = tape.chunks[stamp], tape.beliefs[stamp]
         _require_same_form(recorded, policy)
-        era = (text, bisect.bisect_right(tape.instructions, (stamp, "\U0010ffff")))
+        era = (text, tape.times_told(text, came_ns))
         if era != following:
             state, following = policy.reset(Instruction(text)), era
-        frame = tape.frames.get(stamp)
-        if frame is None:
-            missing += 1
-            continue
         step = policy.step(Observation(frame, _velocity_at(tape.velocities, stamp)), state)
         state = step.state
         made.append(Again(text, stamp, recorded, step.chunk, belief, step.grounding))
     if not made:
         raise DatasetError("the recording lacks the frames that were decided on: record with --raw, or with JPEGs")
-    return Comparison(tuple(made), missing, tape.lossless)
+    return Comparison(tuple(made), len(decided), tape.lossless)
 
 
 def _read(recording: Iterable[Recorded]) -> _Tape:
     tape = _Tape()
-    jpegs: dict[int, Frame] = {}
     for item in recording:
         message, name = item.message, item.topic
-        if name.endswith("/" + IMAGE.name) or name.endswith("/" + IMAGE_COMPRESSED.name):
-            stamp = stamp_ns(message)
-            frame = frame_from_image(message, capture_ns=stamp, clock=CLOCK, camera="recorded", sequence=0)
-            (jpegs if name.endswith(IMAGE_COMPRESSED.name) else tape.frames)[stamp] = frame
+        if name.endswith("/" + IMAGE.name):
+            tape.lossless = True
         elif name.endswith("/" + ODOM.name):
             tape.velocities.append((stamp_ns(message), twist_from_message(message)))
         elif name.endswith("/" + ACTIVE_INSTRUCTION.name):
@@ -144,12 +142,16 @@ def _read(recording: Iterable[Recorded]) -> _Tape:
             tape.chunks[chunk.stamp_ns] = chunk
         elif name.endswith("/" + BELIEF.name):
             grounding, text, _ = belief_from_message(message)
-            tape.beliefs[stamp_ns(message)] = (grounding, text)
-    tape.lossless = bool(tape.frames)
-    tape.frames = tape.frames or jpegs
+            tape.beliefs[stamp_ns(message)] = (grounding, text, item.stamp_ns)
     tape.velocities.sort(key=lambda entry: entry[0])
-    tape.instructions.sort()
     return tape
+
+
+def _frames(recording: Iterable[Recorded], topic: Topic, wanted: set[int]) -> Iterator[Frame]:
+    """Those with a wanted stamp, in the order of the recording, each once."""
+    for item in recording:
+        if item.topic.endswith("/" + topic.name) and (stamp := stamp_ns(item.message)) in wanted:
+            yield frame_from_image(item.message, capture_ns=stamp, clock=CLOCK, camera="recorded", sequence=0)
 
 
 def _velocity_at(velocities: list[tuple[int, Twist]], stamp: int) -> Twist:

@@ -3,7 +3,7 @@
 import json
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from typing_extensions import Self
@@ -35,9 +35,9 @@ class Trial:
     def __exit__(self, *_: object) -> None:
         self._transport.close()
 
-    def wait_until_up(self, limit_s: float) -> None:
-        """Wait until camera, inference, control and simulation live, as they say themselves."""
-        end_s, missing = time.monotonic() + limit_s, set(NODES)
+    def wait_until_up(self, limit_s: float, also: Iterable[str] = ()) -> None:
+        """Wait until camera, inference, control and simulation live, and these ``also``, as they say themselves."""
+        end_s, missing = time.monotonic() + limit_s, {*NODES, *also}
         while missing:
             try:
                 missing.discard(self._alive.get(timeout=max(0.0, end_s - time.monotonic())))

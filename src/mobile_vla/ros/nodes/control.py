@@ -12,6 +12,8 @@ import threading
 from collections import deque
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from mobile_vla.core import (
     NS_PER_S,
     ZERO_TWIST,
@@ -247,6 +249,10 @@ class ControlNode:
         """A chunk and the belief behind it are complete: use them if they answer the active instruction."""
         instruction = self._mission.instruction
         if instruction is None or not self._contract_fits or belief.text != instruction.text:
+            return
+        if not np.isfinite(arrived.chunk.velocities).all():
+            # now, and not when its row comes: a newer chunk may hide it, and whoever sent it is not to be followed
+            self._supervisor.stop(Reason.NON_FINITE_COMMAND, "a chunk holds velocities that are not finite")
             return
         if arrived.chunk.stamp_ns >= self._mission.began_ns and self._queue.offer(arrived.chunk):
             self._newest, self._command_ns = belief, arrived.received_ns

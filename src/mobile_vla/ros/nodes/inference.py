@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 
-from mobile_vla.core import ActionChunk, Instruction, MonotonicClock, Policy
+from mobile_vla.core import ActionChunk, Instruction, InstructionError, MonotonicClock, Policy
 from mobile_vla.ros.messages import (
     Level,
     belief_message,
@@ -52,14 +52,15 @@ class InferenceNode:
     """Steps the policy on the newest frame whenever one is due, while there is an instruction.
 
     The frame is decided on with the velocity that was measured when it was captured. A policy that raises ends the
-    process with its error: nothing is published in its stead.
+    process with its error: nothing is published in its stead. Words that it cannot read are no such error: it says so
+    in its diagnosis, decides nothing, and waits for others.
     """
 
     def __init__(self, transport: Transport, policy: Policy, name: str, identical_pixels: bool = True) -> None:
         self._policy, self._name, self._identical_pixels = policy, name, identical_pixels
         self._lock = threading.Lock()
         self._decider: Decider | None = None
-        self._text = ""
+        self._text, self._refusal = "", ""
         self._outbox = _Outbox()
         self._mailbox, self._velocities = Mailbox(), VelocityLog(VELOCITIES)
         self._sequence = 0
@@ -86,7 +87,11 @@ class InferenceNode:
             if frame is None or decider is None:
                 continue
             self._taken_ms.append((time.monotonic_ns() - frame.capture_ns) / 1e6)
-            decider.consider(frame)
+            try:
+                decider.consider(frame)
+            except InstructionError as error:
+                self._refuse(decider, error)
+                continue
             chunk, self._outbox.chunk = self._outbox.chunk, None
             decision = decider.view().decision
             if chunk is None or decision is None or decision.frame is not frame:
@@ -101,7 +106,7 @@ class InferenceNode:
     def _on_instruction(self, received: Received) -> None:
         text = received.message.data
         with self._lock:
-            self._text = text
+            self._text, self._refusal = text, ""
             self._decider = None
             if text:
                 self._decider = Decider(
@@ -112,6 +117,12 @@ class InferenceNode:
                     FrameWatch(self._identical_pixels),
                     clock=MonotonicClock.name,
                 )
+
+    def _refuse(self, decider: Decider, error: InstructionError) -> None:
+        _log.warning("not followed: %s", error)
+        with self._lock:
+            if self._decider is decider:
+                self._decider, self._refusal = None, str(error)
 
     def _on_odometry(self, received: Received) -> None:
         message = received.message
@@ -132,6 +143,8 @@ class InferenceNode:
         )
 
     def _health(self) -> Health:
+        if self._refusal:
+            return Health(Level.ERROR, f"not followed: {self._refusal}", {"policy": self._name})
         times = sorted(self._times_ms)
         if not times:
             return Health(Level.OK, "idle" if not self._text else "waiting for frames", {"policy": self._name})

@@ -93,7 +93,7 @@ class MonitoringNode:
         self._heard = {topic.name: _Heard() for topic in WATCHED}
         self._nodes: dict[str, tuple[Diagnosis, int]] = {}
         self._safety: Diagnosis | None = None
-        self._instruction = ""
+        self._instruction, self._told_ns = "", 0
         self._own_name = transport.node
         self._diagnoser = Diagnoser(transport, self._health)
         for topic in WATCHED:
@@ -124,7 +124,7 @@ class MonitoringNode:
 
     def _line(self, topic: Topic, now_ns: int) -> Line:
         heard = self._heard[topic.name]
-        expected = bool(self._instruction) or topic not in ONLY_WITH_AN_INSTRUCTION
+        expected = topic not in ONLY_WITH_AN_INSTRUCTION or self._is_due(topic, now_ns)
         rate_hz = heard.pace.rate_hz(now_ns)
         if heard.last_ns is None:
             return Line(topic, Freshness.SILENT if expected else Freshness.IDLE, 0.0, None)
@@ -139,6 +139,10 @@ class MonitoringNode:
             freshness = Freshness.OK
         return Line(topic, freshness, rate_hz, age_s)
 
+    def _is_due(self, topic: Topic, now_ns: int) -> bool:
+        """The instruction is as old as a message of ``topic`` may be."""
+        return bool(self._instruction) and now_ns - self._told_ns > (topic.stale_after_s or 0.0) * NS_PER_S
+
     def _listener(self, topic: Topic) -> Callable[[Received], None]:
         def listen(received: Received) -> None:
             with self._lock:
@@ -152,13 +156,19 @@ class MonitoringNode:
 
     def _on_instruction(self, received: Received) -> None:
         with self._lock:
-            self._instruction = received.message.data
+            self._instruction, self._told_ns = received.message.data, received.received_ns
+            for topic in ONLY_WITH_AN_INSTRUCTION:
+                self._heard[topic.name] = _Heard()  # the pause before it says nothing about their rate
 
     def _on_diagnostics(self, received: Received) -> None:
         with self._lock:
             for diagnosis in diagnoses(received.message):
-                if diagnosis.name != self._own_name:
+                if diagnosis.name != self._own_name and self._is_ours(diagnosis.name):
                     self._nodes[diagnosis.name] = (diagnosis, received.received_ns)
+
+    def _is_ours(self, name: str) -> bool:
+        """/diagnostics is one topic for all robots. What does not call itself by its node's full name may be ours."""
+        return not name.startswith("/") or name.rpartition("/")[0] == self._own_name.rpartition("/")[0]
 
     def _health(self) -> Health:
         snapshot = self.snapshot()

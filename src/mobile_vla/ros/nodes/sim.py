@@ -135,7 +135,7 @@ class SimNode:
         except MobileVLAError as error:
             _log.info("not judged: %s", error)
             return
-        scene = self._world.scene
+        scene = replace(self._world.scene, start=self._world.pose)  # it may have driven here before
         if not scene.obstacles:
             goal = replace(goal, side=None)
         with self._lock:
