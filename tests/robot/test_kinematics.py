@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mobile_vla.core import ConfigError, Twist
 from mobile_vla.robot import LEKIWI, OmniKinematics
+from mobile_vla.robot.kinematics import MecanumKinematics, no_faster_than, omni3, omni4
 
 LEFT, REAR, RIGHT = range(3)
 component = st.floats(-5, 5)
@@ -100,3 +101,64 @@ def test_bases_that_cannot_work_are_refused(wrong):
 def test_another_number_of_wheel_speeds_is_refused():
     with pytest.raises(ValueError, match="3 wheels"):
         LEKIWI.twist([1.0, 2.0])
+
+
+sizes = st.floats(0.02, 0.5)
+mecanum_bases = st.builds(MecanumKinematics, sizes, sizes, sizes)
+
+
+@given(mecanum_bases, twists)
+def test_mecanum_gives_the_twist_back(base, twist):
+    back = base.twist(base.wheel_speeds(twist))
+    assert np.allclose([back.vx, back.vy, back.wz], [twist.vx, twist.vy, twist.wz], atol=1e-9)
+
+
+@given(mecanum_bases, twists)
+def test_a_mecanum_wheel_does_not_slip_along_the_axis_of_its_roller(base, twist):
+    """At the floor the axes of the rollers lie at -45, 45, 45, -45 degrees when they form an X seen from above."""
+    x, y = base.half_length_m, base.half_width_m
+    places, axes = [(x, y), (x, -y), (-x, y), (-x, -y)], [-45, 45, 45, -45]
+    for (px, py), axis, speed in zip(places, axes, base.wheel_speeds(twist), strict=True):
+        along = math.cos(math.radians(axis)), math.sin(math.radians(axis))
+        contact = (twist.vx - twist.wz * py, twist.vy + twist.wz * px)
+        surface = speed * base.wheel_radius_m
+        assert contact[0] * along[0] + contact[1] * along[1] == pytest.approx(surface * along[0], abs=1e-9)
+
+
+def test_mecanum_wheels_turn_as_everyone_knows():
+    base = MecanumKinematics(0.05, 0.1, 0.15)
+    assert np.sign(base.wheel_speeds(Twist(1, 0, 0))).tolist() == [1, 1, 1, 1]
+    assert np.sign(base.wheel_speeds(Twist(0, 1, 0))).tolist() == [-1, 1, 1, -1]
+    assert np.sign(base.wheel_speeds(Twist(0, 0, 1))).tolist() == [-1, 1, -1, 1]
+    assert base.wheel_speeds(Twist(0, 0, 1)) == pytest.approx([-5, 5, -5, 5])
+    assert base.wheels == 4
+
+
+def test_lekiwi_is_an_omni3():
+    assert omni3(0.05, 0.125) == LEKIWI
+    assert LEKIWI.wheel_angles_rad == tuple(math.radians(degrees - 90) for degrees in (240, 0, 120))
+
+
+def test_omni4_stands_on_its_diagonals():
+    base = omni4(0.05, 0.2)
+    mounts = [math.degrees(angle) - 90 for angle in base.wheel_angles_rad]
+    assert mounts == pytest.approx([45, -45, 135, -135])
+    ahead = math.sqrt(0.5) / 0.05
+    assert base.wheel_speeds(Twist(1, 0, 0)) == pytest.approx([-ahead, ahead, -ahead, ahead])
+    assert base.wheel_speeds(Twist(0, 0, 1)) == pytest.approx([4, 4, 4, 4])
+
+
+@given(bases(), twists, st.floats(0.1, 100))
+def test_slowed_wheels_keep_the_direction_and_the_limit(base, twist, limit):
+    wanted = base.wheel_speeds(twist)
+    slowed = no_faster_than(limit, wanted)
+    assert np.abs(slowed).max() <= limit * (1 + 1e-12)
+    factor = np.abs(slowed).max() / np.abs(wanted).max() if wanted.any() else 1.0
+    assert np.allclose(slowed, wanted * factor)
+    assert factor == pytest.approx(1.0) or np.abs(slowed).max() == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("wrong", [(0.0, 0.1, 0.1), (0.05, -0.1, 0.1), (0.05, 0.1, math.nan)])
+def test_mecanum_bases_that_cannot_work_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        MecanumKinematics(*wrong)
