@@ -1,19 +1,20 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 from mobile_vla.cli.main import main
 from mobile_vla.core import ActionContract
-from mobile_vla.policy.compact import CompactConfig, CompactNetwork
-from mobile_vla.policy.weights import save_network
-
-TINY = CompactConfig(stem=4, middle=8, top=16, embedding=8, column=4, words=16, memory=16)
 
 
 def untrained(folder, contract):
+    import torch
+
+    from mobile_vla.policy.compact import CompactConfig, CompactNetwork
+    from mobile_vla.policy.weights import save_network
+
     torch.manual_seed(3)
-    save_network(folder, CompactNetwork(TINY, contract), {"seed": 3})
+    tiny = CompactConfig(stem=4, middle=8, top=16, embedding=8, column=4, words=16, memory=16)
+    save_network(folder, CompactNetwork(tiny, contract), {"seed": 3})
     return folder
 
 

@@ -1,6 +1,9 @@
 import json
 
+import pytest
 from PIL import Image
+
+pytestmark = pytest.mark.needs("mujoco")
 
 
 def test_a_scene_is_drawn_from_the_camera_and_from_above(call, tmp_path):

@@ -5,14 +5,45 @@ import sys
 from collections.abc import Sequence
 
 from mobile_vla import __version__
-from mobile_vla.cli import checkpoint, data, drive, evaluate, node, operate, replay, scene, train, up
+from mobile_vla.cli import (
+    calibrate,
+    checkpoint,
+    data,
+    doctor,
+    drive,
+    evaluate,
+    node,
+    operate,
+    record,
+    replay,
+    scene,
+    teleop,
+    train,
+    up,
+)
+from mobile_vla.cli.extras import missing_extra
 from mobile_vla.cli.shared import RUNS
 from mobile_vla.core import DamagedCheckpointError, MobileVLAError
 
 SUCCESS, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: done; the drive or check failed; an error that the sentence on stderr explains; Ctrl-C."""
 
-COMMANDS = (drive, up, operate, node, replay, train, evaluate, checkpoint, data, scene)
+COMMANDS = (
+    drive,
+    up,
+    operate,
+    teleop,
+    record,
+    replay,
+    node,
+    calibrate,
+    doctor,
+    train,
+    evaluate,
+    checkpoint,
+    data,
+    scene,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG_USE
     except MobileVLAError as error:
         print(f"mobile-vla: {error}", file=sys.stderr)
+        return WRONG_USE
+    except ModuleNotFoundError as error:
+        sentence = missing_extra(error)
+        if sentence is None:
+            raise
+        print(f"mobile-vla: {sentence}", file=sys.stderr)
         return WRONG_USE
     except KeyboardInterrupt:
         print("mobile-vla: stopped", file=sys.stderr)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobile_vla.cli.robot_options import add_node, add_robot, node_config, robot_of
-from mobile_vla.cli.shared import Commands, add_json, add_policy, natural, policy_folder, print_json
+from mobile_vla.cli.shared import Commands, add_json, add_policy, natural, policy_folder, positive, print_json
+from mobile_vla.cli.teleop import add_stick, stick_of
 
 if TYPE_CHECKING:
     from mobile_vla.ros.nodes.monitoring import Snapshot
@@ -35,7 +36,7 @@ def add_to(commands: Commands) -> None:
                 help="the camera is drawn, not real: the same picture twice is no sign that it hangs",
             )
         if name == "control":
-            node.add_argument("--max-seconds", type=float, default=120.0, metavar="S", help="of one instruction")
+            node.add_argument("--max-seconds", type=positive, default=120.0, metavar="S", help="of one instruction")
         if name == "sim":
             node.add_argument("--scene", default="distractors", metavar="SCENARIO", help="which kind of scene")
             node.add_argument("--seed", type=natural, default=1, help="which scene of that kind")
@@ -43,6 +44,8 @@ def add_to(commands: Commands) -> None:
             node.add_argument(
                 "--heartbeat", action="store_true", help="publish the heartbeat of an operator's station, while it runs"
             )
+        if name == "joy":
+            add_stick(node)
         if name == "recorder":
             node.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bag: a new folder")
             node.add_argument("--raw", action="store_true", help="frames as the policy sees them, not as JPEG")
@@ -112,6 +115,13 @@ def _monitoring(options: argparse.Namespace, transport: "Transport") -> Run:
     return MonitoringNode(transport, show, options.heartbeat).run
 
 
+def _joy(options: argparse.Namespace, transport: "Transport") -> Run:
+    from mobile_vla.core import MonotonicClock
+    from mobile_vla.ros.nodes.joy import JoyNode
+
+    return JoyNode(transport, stick_of(options, MonotonicClock())).run
+
+
 def _recorder(options: argparse.Namespace, transport: "Transport") -> Run:
     from mobile_vla.ros.naming import topic_name
     from mobile_vla.ros.nodes.recorder import RecorderNode
@@ -137,6 +147,7 @@ NODES: tuple[tuple[str, Callable[[argparse.Namespace, Any], Run], str], ...] = (
     ("inference", _inference, "step the policy on frames, publish chunks of velocities"),
     ("control", _control, "own the base and the safety layer"),
     ("monitoring", _monitoring, "watch what all the others say"),
+    ("joy", _joy, "publish a keyboard or gamepad, to take over and to stop"),
     ("recorder", _recorder, "record everything as an MCAP bag"),
     ("sim", _sim, "be the robot: simulated base, camera and room"),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobile_vla.cli.robot_options import add_node, add_robot, node_config, node_words, robot_of
-from mobile_vla.cli.shared import Commands, add_json, add_policy, natural, print_json
+from mobile_vla.cli.shared import Commands, add_json, add_policy, natural, positive, print_json
 from mobile_vla.core import ConfigError, MobileVLAError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def add_to(commands: Commands) -> None:
     add_node(parser)
     parser.add_argument("--scene", default="distractors", metavar="SCENARIO", help="with --sim: what kind of scene")
     parser.add_argument("--seed", type=natural, default=1, help="with --sim: which scene of that kind")
-    parser.add_argument("--max-seconds", type=float, default=120.0, metavar="S", help="of one instruction")
+    parser.add_argument("--max-seconds", type=positive, default=120.0, metavar="S", help="of one instruction")
     parser.add_argument(
         "--say", metavar="TEXT", help="with --sim: in a scene that fits these words, drive, judge, and end"
     )
@@ -99,7 +99,7 @@ class _TrialThread(threading.Thread):
 
         try:
             with Trial(connect(node_config(self._options, "operator"))) as trial:
-                trial.wait_until_up(UP_WITHIN_S)
+                trial.wait_until_up(UP_WITHIN_S, ["recorder"] if self._options.record else [])
                 end, verdict = trial.drive(self._options.say, self._options.max_seconds + 10.0)
                 self._verdict = {"ending": end.ending, "status": end.status, **verdict}
         except MobileVLAError as error:

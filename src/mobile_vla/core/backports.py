@@ -11,7 +11,7 @@ else:
         """``enum.StrEnum`` as of 3.11: members are strings and print as their values."""
 
         __str__ = str.__str__
-        __format__ = str.__format__
+        __format__ = str.__format__  # type: ignore[assignment]
 
         @staticmethod
         def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:

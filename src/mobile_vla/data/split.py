@@ -104,7 +104,7 @@ def _scene_of(record: EpisodeRecord) -> str:
 def _place(scene: str, salt: str) -> float:
     """Of a scene in 0..1, even over scenes."""
     digest = hashlib.sha256(f"{salt}:{scene}".encode()).digest()
-    return int.from_bytes(digest[:8]) / 2**64
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _digest(values: Any) -> str:

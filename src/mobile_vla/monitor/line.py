@@ -38,7 +38,8 @@ class LiveLine:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, refresh_per_second=10, transient=True) if console.is_terminal else None
+        in_place = console.is_terminal and not console.is_dumb_terminal
+        self._live = Live(console=console, refresh_per_second=10, transient=True) if in_place else None
         self._next_ns = 0
         self._began_ns: int | None = None
 

@@ -65,11 +65,15 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The newest step of the policy: what it looked at, what it believed, how long it took in wall time."""
+    """The newest step of the policy: what it looked at, what it believed, how long it took in wall time.
+
+    ``measured``: the velocity of the base that it was told.
+    """
 
     frame: Frame
     grounding: Grounding
     inference_ms: float
+    measured: Twist
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +188,7 @@ class Decider:
         with self._lock:
             if generation == self._generation:
                 self._queue.offer(step.chunk)
-                self._decision = Decision(frame, step.grounding, inference_ms)
+                self._decision = Decision(frame, step.grounding, inference_ms, observation.velocity)
                 self.decisions += 1
 
     def _require_honest(self, step: Step, frame: Frame) -> None:

@@ -1,12 +1,15 @@
 """A base that may go away and come back, for a program that must outlive it."""
 
 import logging
+import threading
 from collections.abc import Callable
 
 from mobile_vla.core import NS_PER_S, ZERO_TWIST, Clock, Twist
 from mobile_vla.robot import Base
 from mobile_vla.robot.odometry import Pose
 from mobile_vla.robot.protocols import Feedback, HasOdometry
+
+CLOSE_LIMIT_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -15,8 +18,8 @@ class KeptBase:
     """Passes everything to ``base``. What it raises is told to ``failed`` once, as a sentence, instead of passed on.
 
     While it is away nothing is sent, ``velocity`` is not finite (so that nobody takes it for standing), and it is
-    opened again every ``retry_s``, at rest. That it is back starts nothing: whoever was told of the failure has
-    stopped the robot.
+    opened again every ``retry_s``, at rest, in a thread of its own: opening may take seconds, and the control step goes
+    on. That it is back starts nothing: whoever was told of the failure has stopped the robot.
     """
 
     def __init__(self, base: Base, clock: Clock, failed: Callable[[str], None], retry_s: float = 1.0) -> None:
@@ -24,6 +27,8 @@ class KeptBase:
         self._retry_ns = round(retry_s * NS_PER_S)
         self._away_since_ns: int | None = None
         self._retry_due_ns = 0
+        self._opening: threading.Thread | None = None
+        self._opened = False
 
     @property
     def is_away(self) -> bool:
@@ -50,7 +55,12 @@ class KeptBase:
         self._base.open()
 
     def close(self) -> None:
-        """Of the base."""
+        """Of the base. One that hangs while it is being opened again is left to the end of the process."""
+        if self._opening is not None:
+            self._opening.join(CLOSE_LIMIT_S)
+            if self._opening.is_alive():
+                _log.warning("the base is not closed: it is being opened again, and hangs")
+                return
         self._base.close()
 
     def send(self, twist: Twist) -> Twist:
@@ -74,8 +84,9 @@ class KeptBase:
         return Twist(float("nan"), float("nan"), float("nan"))
 
     def stop(self) -> None:
-        """Of the base."""
-        self._base.stop()
+        """Of the base. One that is away stands, or stops by itself."""
+        if not self.is_away:
+            self._base.stop()
 
     def _lose(self, error: Exception) -> None:
         self._away_since_ns = self._clock.now_ns()
@@ -86,14 +97,22 @@ class KeptBase:
         self._failed(sentence)
 
     def _try_again(self) -> None:
-        if self._clock.now_ns() < self._retry_due_ns:
-            return
+        """Look whether it is back; else, when it is time, begin to open it."""
+        if self._opening is not None and not self._opening.is_alive():
+            self._opening = None
+            self._retry_due_ns = self._clock.now_ns() + self._retry_ns
+            if self._opened:
+                _log.warning("the base is back; it waits for somebody to resume")
+                self._away_since_ns = None
+        elif self._opening is None and self._clock.now_ns() >= self._retry_due_ns:
+            self._opened = False
+            self._opening = threading.Thread(target=self._reopen, name="base-again", daemon=True)
+            self._opening.start()
+
+    def _reopen(self) -> None:
         try:
             self._base.close()
             self._base.open()
+            self._opened = True
         except Exception as error:
             _log.warning("the base is still away: %s", error)
-            self._retry_due_ns = self._clock.now_ns() + self._retry_ns
-            return
-        _log.warning("the base is back; it waits for somebody to resume")
-        self._away_since_ns = None

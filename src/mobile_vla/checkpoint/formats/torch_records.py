@@ -88,7 +88,7 @@ def data_start(at: int, name_bytes: int, size: int, alignment: int) -> int:
 
 def is_damaged(found: int, right: int) -> bool:
     """A checksum that zeros, or the damage of one byte, have made of the right one."""
-    pairs = zip(found.to_bytes(4), right.to_bytes(4), strict=True)
+    pairs = zip(found.to_bytes(4, "big"), right.to_bytes(4, "big"), strict=True)
     wrong = [here for here, there in pairs if here != there]
     return len(wrong) == 1 or not any(wrong)
 

@@ -1,0 +1,25 @@
+"""Which optional part of the package brings which module, and the line that installs it."""
+
+MODULES = {
+    "gymnasium": "sim",
+    "matplotlib": "sim",
+    "mujoco": "sim",
+    "OpenGL": "sim",
+    "scipy": "sim",
+    "skfmm": "sim",
+    "tensorboard": "train",
+    "torch": "policy",
+}
+"""Top-level modules by the extra in ``pyproject.toml`` that installs them; all else comes with the robot side."""
+
+
+def missing_extra(error: ModuleNotFoundError) -> str | None:
+    """One sentence with the line that installs what is missing; None when no extra of ours brings it."""
+    module = (error.name or "").partition(".")[0]
+    extra = MODULES.get(module)
+    if extra is None:
+        return None
+    return (
+        f"this command needs {module}, which is not installed here: "
+        f'pip install "mobile-vla[{extra}]", or "mobile-vla[all]" for everything at once'
+    )
