@@ -87,7 +87,7 @@ def test_what_is_asked_about_comes_from_the_options(call, finds, tmp_path):
     robot = tmp_path / "robot.yaml"
     robot.write_text("camera: {kind: pattern}\nbase: {kind: lekiwi}\n")
     call()
-    call("--without-policy", "--robot", robot, "--set", "base.port=/dev/ttyACM7")
+    call("--without-policy", "--robot", robot, "base.port=/dev/ttyACM7")
     call("--policy", tmp_path)
     simulated, real, other = purposes
     assert simulated.needs_simulator

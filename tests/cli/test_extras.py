@@ -35,7 +35,7 @@ def test_the_table_is_that_of_pyproject():
 def test_the_sentence_names_the_module_and_the_line_that_installs_it(module, extra):
     said = missing_extra(ModuleNotFoundError(f"No module named '{module}.parts'", name=f"{module}.parts"))
     assert module in said
-    assert f'pip install "mobile-vla[{extra}]"' in said
+    assert f'pip install -e ".[{extra}]"' in said
     assert "\n" not in said
 
 

@@ -73,6 +73,18 @@ class Command:
 
 
 @contextmanager
+def handlers_kept():
+    """For a command that runs in the process of the tests: its signal handlers go with it."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def command(folder, *arguments):
     """Run it; it and, as the kernel does it for ``up``, its children end with the block."""
     running = Command(folder, *arguments)

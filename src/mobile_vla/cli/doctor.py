@@ -27,12 +27,7 @@ def add_to(commands: Commands) -> None:
         help="robot file: its camera is opened and measured, its base is opened; without it a simulated drive is meant",
     )
     parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a setting of the robot, e.g. camera.device=/dev/video2; may be repeated",
+        "settings", nargs="*", metavar="key=value", help="settings of the robot, e.g. camera.device=/dev/video2"
     )
     policy = parser.add_mutually_exclusive_group()
     policy.add_argument(
@@ -77,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         from mobile_vla.doctor.show import print_table
 
         print_table(checks, Console())
-        drive = f"a drive with {options.robot}" if options.robot or options.overrides else "a simulated drive"
+        drive = f"a drive with {options.robot}" if options.robot or options.settings else "a simulated drive"
         print(f"\n{drive} {'would fail' if fails else 'can begin'}")
     return 1 if fails else 0
 
@@ -87,10 +82,10 @@ def _purpose(options: argparse.Namespace) -> "Purpose":
     from mobile_vla.doctor.purpose import SHIPPED
 
     robot = None
-    if options.robot is not None or options.overrides:
+    if options.robot is not None or options.settings:
         from mobile_vla.runtime.config import read_robot
 
-        robot = read_robot(options.robot, options.overrides)
+        robot = read_robot(options.robot, options.settings)
     policy: Path | None = SHIPPED
     if options.without_policy:
         policy = None
@@ -99,4 +94,4 @@ def _purpose(options: argparse.Namespace) -> "Purpose":
         from mobile_vla.cli.shared import RUNS
 
         policy = wanted(options.policy, [RUNS], "compact")
-    return Purpose(policy, robot, options.robot, tuple(options.overrides))
+    return Purpose(policy, robot, options.robot, tuple(options.settings))

@@ -21,5 +21,5 @@ def missing_extra(error: ModuleNotFoundError) -> str | None:
         return None
     return (
         f"this command needs {module}, which is not installed here: "
-        f'pip install "mobile-vla[{extra}]", or "mobile-vla[all]" for everything at once'
+        f'pip install -e ".[{extra}]" in its checkout, or ".[all]" for everything at once'
     )

@@ -69,7 +69,7 @@ def judge_packages(seen: Python, purpose: Purpose) -> Check:
             Problem(
                 serious(purpose.needs_simulator),
                 f"{what} is not installed",
-                (f'{PIP} install "mobile-vla[sim]"',) if purpose.needs_simulator else (),
+                (f'{PIP} install -e ".[sim]"  # in the checkout',) if purpose.needs_simulator else (),
             )
         )
     return checked("packages", "" if problems else "the robot side and the simulator are there", problems)
