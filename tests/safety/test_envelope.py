@@ -1,5 +1,6 @@
 import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_from_rest_a_steady_command_is_approached_in_its_direction_without_overs
     for dt in steps:
         velocity = array(envelope.step(command, dt))
         size = float(fitted @ fitted)
-        share = float(velocity @ fitted) / size if size > 1e-12 else 0.0
+        share = float(velocity @ fitted) / size if size > TINY**2 else 0.0
         assert np.allclose(velocity, share * fitted, atol=TINY)
         shares.append(share)
     assert all(0 <= a <= b + TINY <= 1 + 2 * TINY for a, b in itertools.pairwise(shares))
@@ -182,32 +183,114 @@ def test_a_command_that_is_not_finite_stops(command):
 
 @pytest.mark.parametrize("dt", [0.0, -0.1, math.nan, math.inf, SHORTEST_STEP_S / 2])
 def test_a_step_without_a_sensible_duration_is_refused(dt):
-    with pytest.raises(ValueError, match="step of"):
+    with pytest.raises(ValueError, match=rf"^a step of {dt} s: it needs to be finite and at least 0.0001 s$"):
         Envelope(DEFAULT).step(ZERO_TWIST, dt)
 
 
+def test_the_shortest_step_is_taken():
+    assert Envelope(DEFAULT).step(Twist(0.5, 0, 0), SHORTEST_STEP_S).vx > 0
+
+
+def test_the_start_of_a_ramp_is_the_one_that_the_limits_allow():
+    envelope = Envelope(Limits(wheel_matrix=((2.0, 0, 0),), wheel_speed=(1.2,), wheel_acceleration=(3.0,)))
+    seconds = [0.01 * step for step in range(1, 60)]
+    velocities = [envelope.step(Twist(0.6, 0, 0), 0.01).vx for _ in seconds]
+    # acceleration 1.5 m/s^2, averaged over the window of 0.1 s: 7.5 t^2 at first, then a straight line, then the end
+    ramp = [
+        7.5 * t**2 if t < 0.1 else 1.5 * t - 0.075 if t < 0.4 else 0.6 - 7.5 * max(0, 0.5 - t) ** 2 for t in seconds
+    ]
+    assert velocities == pytest.approx(ramp, abs=1e-9)
+
+
+def test_a_long_step_is_cut_only_in_its_effect():
+    slept, awake = Envelope(DEFAULT), Envelope(DEFAULT)
+    assert slept.step(Twist(0.6, 0, 0), 5.0) == awake.step(Twist(0.6, 0, 0), 0.2)
+    for envelope in (slept, awake):
+        for _ in range(10):
+            envelope.step(Twist(0.6, 0, 0), 0.1)
+    assert slept.step(None, 0.15).vx == pytest.approx(0.15)
+    assert slept.step(None, 5.0) == ZERO_TWIST
+
+
+def test_it_remembers_no_more_than_its_window():
+    envelope = Envelope(DEFAULT)
+    for _ in range(20):
+        envelope.step(Twist(0.6, 0, 0), 0.05)
+    size = len(pickle.dumps(envelope))
+    for _ in range(200):
+        envelope.step(Twist(0.6, 0, 0), 0.05)
+    assert len(pickle.dumps(envelope)) == size
+    assert size < 900
+
+
+def test_the_documented_times():
+    assert DEFAULT.window_s == pytest.approx(0.1)
+    assert DEFAULT.ramp_time_s == pytest.approx(0.5)
+    assert DEFAULT.stop_time_s == pytest.approx(0.2)
+    assert WHEELED.ramp_time_s == pytest.approx(0.45 + 0.1)
+    assert WHEELED.stop_time_s == pytest.approx(0.225)
+    assert SOFT.window_s == pytest.approx(1.0)
+    assert SOFT.ramp_seconds((0.1, -0.2, 0.3)) == pytest.approx(0.5)
+    assert SOFT.stop_seconds(Twist(0.09, 0.08, -0.5)) == pytest.approx(0.25)
+
+
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "says"),
     [
-        {"speed": (0.6, 0.0, 1.0)},
-        {"speed": (0.6, 0.6)},
-        {"jerk": (math.inf, 1.0, 1.0)},
-        {"acceleration": (math.nan, 1.0, 1.0)},
-        {"planar_speed": -1.0},
-        {"longest_step_s": 0.0},
-        {"longest_step_s": SHORTEST_STEP_S / 2},
-        {"braking": (1.0, 3.0, 8.0)},
-        {"wheel_speed": (1.0,)},
-        {"wheel_matrix": ((1.0, 0.0, 0.0),), "wheel_speed": (1.0,)},
-        {"wheel_matrix": ((math.nan, 0.0, 0.0),), "wheel_speed": (1.0,), "wheel_acceleration": (1.0,)},
-        {
-            "wheel_matrix": ((1.0, 0.0, 0.0),),
-            "wheel_speed": (1.0,),
-            "wheel_acceleration": (2.0,),
-            "wheel_braking": (1.0,),
-        },
+        ({"speed": (0.6, 0.0, 1.0)}, "speed needs 3 finite positive numbers, got (0.6, 0.0, 1.0)"),
+        ({"speed": (0.6, 0.6)}, "speed needs 3 finite positive numbers, got (0.6, 0.6)"),
+        ({"jerk": (math.inf, 1.0, 1.0)}, "jerk needs 3 finite positive numbers, got (inf, 1.0, 1.0)"),
+        ({"acceleration": (math.nan, 1.0, 1.0)}, "acceleration needs 3 finite positive numbers, got (nan, 1.0, 1.0)"),
+        ({"braking": (4.0, 4.0, -9.0)}, "braking needs 3 finite positive numbers, got (4.0, 4.0, -9.0)"),
+        ({"planar_speed": -1.0}, "planar_speed needs 1 finite positive numbers, got (-1.0,)"),
+        ({"longest_step_s": 0.0}, "longest_step_s needs 1 finite positive numbers, got (0.0,)"),
+        (
+            {"longest_step_s": SHORTEST_STEP_S / 2},
+            "longest_step_s is 5e-05, shorter than the shortest, 0.0001",
+        ),
+        (
+            {"braking": (1.0, 3.0, 8.0)},
+            "braking (1.0, 3.0, 8.0) is weaker than acceleration (1.5, 1.5, 4.0): give at least the same values",
+        ),
+        ({"wheel_speed": (1.0,)}, "wheel_speed needs 0 finite positive numbers, got (1.0,)"),
+        (
+            {"wheel_matrix": ((1.0, 0.0, 0.0),), "wheel_speed": (1.0,)},
+            "wheel_acceleration needs 1 finite positive numbers, got ()",
+        ),
+        (
+            {"wheel_matrix": ((math.nan, 0.0, 0.0),), "wheel_speed": (1.0,), "wheel_acceleration": (1.0,)},
+            "every row of wheel_matrix needs three finite numbers, got ((nan, 0.0, 0.0),)",
+        ),
+        (
+            {"wheel_matrix": ((1.0, 0.0),), "wheel_speed": (1.0,), "wheel_acceleration": (1.0,)},
+            "every row of wheel_matrix needs three finite numbers, got ((1.0, 0.0),)",
+        ),
+        (
+            {
+                "wheel_matrix": ((1.0, 0.0, 0.0),),
+                "wheel_speed": (1.0,),
+                "wheel_acceleration": (2.0,),
+                "wheel_braking": (1.0,),
+            },
+            "braking (1.0,) is weaker than acceleration (2.0,): give at least the same values",
+        ),
+        (
+            {
+                "wheel_matrix": ((1.0, 0.0, 0.0),),
+                "wheel_speed": (1.0,),
+                "wheel_acceleration": (2.0,),
+                "wheel_braking": (3.0, 3.0),
+            },
+            "wheel_braking needs 1 finite positive numbers, got (3.0, 3.0)",
+        ),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(wrong):
-    with pytest.raises(ConfigError):
+def test_limits_that_make_no_sense_are_refused(wrong, says):
+    with pytest.raises(ConfigError) as error:
         Limits(**wrong)
+    assert str(error.value) == says
+
+
+def test_limits_at_the_edge_of_what_makes_sense():
+    limits = Limits(braking=(1.5, 1.5, 4.0), longest_step_s=SHORTEST_STEP_S)
+    assert (limits.braking, limits.longest_step_s) == (limits.acceleration, SHORTEST_STEP_S)

@@ -1,4 +1,5 @@
 import math
+import threading
 
 import pytest
 
@@ -237,9 +238,7 @@ def test_resuming_needs_rest_and_waits_for_fresh_data():
     with pytest.raises(SafetyLatchedError, match=still):
         driver.supervisor.resume(ZERO_TWIST)
     driver.steps(5)
-    moves = (
-        r"^stopped because the policy failed: the base still moves .*-0.03\)\); wait until it stands, then resume$"
-    )
+    moves = r"^stopped because the policy failed: the base still moves .*-0.03\)\); wait until it stands, then resume$"
     with pytest.raises(SafetyLatchedError, match=moves):
         driver.supervisor.resume(Twist(0, 0, -0.03))
     assert driver.step().state is SafetyState.PROTECTIVE_STOP
@@ -356,3 +355,48 @@ def test_a_later_emergency_stop_has_the_sentence_that_it_is_given():
     driver = Driver()
     driver.supervisor.emergency_stop("the operator pressed space")
     assert driver.step().sentence == "the operator pressed space"
+
+
+def test_a_stop_may_be_asked_for_in_the_midst_of_a_step_as_a_signal_handler_does():
+    driver = Driver()
+    driver.run()
+
+    class Interrupted(Inputs):
+        def __getattribute__(self, name):
+            if name == "idle":
+                driver.supervisor.emergency_stop("SIGUSR1")
+                assert driver.supervisor.state is SafetyState.EMERGENCY_STOP
+            return super().__getattribute__(name)
+
+    driver.now_ns += PERIOD_NS
+    driver.supervisor.step(driver.now_ns, Interrupted(FORWARD, driver.now_ns))
+    safe = driver.step()
+    assert (safe.reason, safe.sentence) == (Reason.EMERGENCY_STOP, "SIGUSR1")
+
+
+def test_a_stop_before_the_first_step_is_rearmed_at_rest():
+    supervisor = Supervisor()
+    supervisor.emergency_stop()
+    supervisor.rearm(ZERO_TWIST)
+    supervisor.resume(ZERO_TWIST)
+    assert supervisor.state is SafetyState.HOLDING
+
+
+def test_threads_that_stop_at_once_leave_the_most_severe_stop():
+    for _ in range(20):
+        driver = Driver()
+        driver.run()
+        go = threading.Barrier(3)
+
+        def ask(reason, go=go, driver=driver):
+            go.wait()
+            driver.supervisor.stop(reason, reason)
+
+        threads = [threading.Thread(target=ask, args=(r,)) for r in (Reason.NODE_LOST, Reason.HEARTBEAT_LOST)]
+        for thread in threads:
+            thread.start()
+        go.wait()
+        driver.steps(3)
+        for thread in threads:
+            thread.join()
+        assert driver.step().reason is Reason.HEARTBEAT_LOST

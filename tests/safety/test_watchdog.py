@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from mobile_vla.core import Frame
+from mobile_vla.core import NS_PER_S, Frame
 from mobile_vla.safety import FrameWatch
+from mobile_vla.safety.watchdog import AgeWatch, CommandRate
 
 
 def frame(sequence, capture_ns, shade):
@@ -41,3 +42,40 @@ def test_a_driver_that_writes_into_its_old_buffer_is_not_taken_for_frozen():
     assert not watch.repeats(Frame(pixels, 200, "simulation", "front", 2))
     assert watch.repeats(Frame(pixels[:, ::1], 300, "simulation", "front", 3))
     assert not watch.repeats(Frame(pixels[:, ::-1], 400, "simulation", "front", 4))
+
+
+@pytest.mark.parametrize(
+    ("age_ns", "says"),
+    [
+        (0, None),
+        (500_000_000, None),
+        (500_000_001, "0.500 s old, more than 0.500 s"),
+        (-10_000_000, None),
+        (-10_000_001, "stamped 0.010 s after now"),
+        (-2_500_000_000, "stamped 2.500 s after now"),
+    ],
+)
+def test_an_age_is_distrusted_beyond_its_limit_and_from_the_future(age_ns, says):
+    assert AgeWatch(0.5, 0.01).distrusted(7 * NS_PER_S, 7 * NS_PER_S - age_ns) == says
+
+
+def test_commands_are_counted_over_the_last_second():
+    rate = CommandRate()
+    assert [rate.count(k * NS_PER_S // 4, k + 1) for k in range(6)] == [1, 3, 6, 10, 14, 18]
+    assert rate.count(3 * NS_PER_S, 0) == 0
+
+
+def test_a_command_of_exactly_a_second_ago_is_no_longer_counted():
+    rate = CommandRate()
+    assert rate.count(5, 3) == 3
+    assert rate.count(NS_PER_S + 4, 1) == 4
+    assert rate.count(NS_PER_S + 5, 1) == 2
+
+
+def test_after_the_clock_went_back_later_steps_are_forgotten():
+    rate = CommandRate()
+    rate.count(10 * NS_PER_S, 7)
+    assert rate.count(9 * NS_PER_S, 2) == 2
+    assert rate.count(9 * NS_PER_S, 2) == 4  # and a clock that stands still hides nothing
+    rate.count(9 * NS_PER_S + 9, 5)
+    assert rate.count(9 * NS_PER_S + 5, 1) == 5

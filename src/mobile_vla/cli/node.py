@@ -102,7 +102,7 @@ def _control(options: argparse.Namespace, transport: "Transport") -> Run:
         Supervisor(robot.limits, at_rate(robot.safety, RATE_HZ)),
         MissionConfig(time_limit_s=options.max_seconds),
         publish_odometry=robot.base_kind != "cmd_vel",
-        range_mount=robot.ranges.mount,
+        ranges=robot.ranges,
     )
     signal.signal(signal.SIGUSR1, lambda *_: node.emergency_stop("an emergency stop came as signal SIGUSR1"))
     return node.run

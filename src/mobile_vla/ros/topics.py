@@ -102,6 +102,10 @@ SCAN = Topic(
     "scan", "sensor_msgs/msg/LaserScan", Qos.NEWEST, 10.0, 0.5, "outside",
     "free distances round the robot, for the stop distance; optional",
 )  # fmt: skip
+DEPTH = Topic(
+    "depth/image_rect_raw", "sensor_msgs/msg/Image", Qos.NEWEST, 30.0, 0.5, "outside",
+    "depth image, 16UC1 or 32FC1, for the stop distance instead of the scan; optional",
+)  # fmt: skip
 DIAGNOSTICS = Topic(
     "/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", Qos.DEFAULT, 1.0, 3.0, "every node",
     "how each node does, as ROS tools expect it",
@@ -121,7 +125,7 @@ SIM_VERDICT = Topic(
 
 TOPICS = (
     IMAGE, IMAGE_COMPRESSED, CAMERA_INFO, INSTRUCTION, ACTIVE_INSTRUCTION, CONTRACT, CHUNK, BELIEF, CMD_VEL, ODOM,
-    SAFETY, EMERGENCY_STOP, REARM, RESUME, HEARTBEAT, JOY, SCAN, DIAGNOSTICS,
+    SAFETY, EMERGENCY_STOP, REARM, RESUME, HEARTBEAT, JOY, SCAN, DEPTH, DIAGNOSTICS,
     SIM_IMAGE, SIM_SCENE, SIM_VERDICT,
 )  # fmt: skip
 """All of them, in the order of the way of a frame."""

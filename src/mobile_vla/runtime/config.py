@@ -29,16 +29,20 @@ from mobile_vla.robot.registry import (
     nearest,
     read_settings,
 )
-from mobile_vla.safety import Limits, SafetyConfig
+from mobile_vla.safety import DepthCamera, Limits, SafetyConfig
 
 _KEYS = ("name", "camera", "base", "limits", "safety", "ranges")
 
 
 @dataclass(frozen=True, slots=True)
 class RangeConfig:
-    """Where the range sensor of ``safety.clearance`` sits: x, y (m) and yaw (rad) in ``base_link``."""
+    """The range sensor of ``safety.clearance``: a laser scanner, or a depth camera where ``depth`` is given.
+
+    ``mount`` of the scanner: x, y (m) and yaw (rad) in ``base_link``.
+    """
 
     mount: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    depth: DepthCamera | None = None
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.mount)):

@@ -2,6 +2,7 @@
 
 from mobile_vla.safety.clearance import Clearance, ClearanceConfig
 from mobile_vla.safety.config import SafetyConfig, Standstill
+from mobile_vla.safety.depth import DepthCamera
 from mobile_vla.safety.envelope import SHORTEST_STEP_S, Envelope, Limits
 from mobile_vla.safety.judge import Inputs
 from mobile_vla.safety.states import Reason, SafetyState
@@ -12,6 +13,7 @@ __all__ = [
     "SHORTEST_STEP_S",
     "Clearance",
     "ClearanceConfig",
+    "DepthCamera",
     "Envelope",
     "FrameWatch",
     "Inputs",

@@ -54,8 +54,8 @@ class Supervisor:
     @property
     def state(self) -> SafetyState:
         """As of the last step, or of a stop that was asked for since."""
-        state = self._state
-        for finding in tuple(self._asked):
+        asked, state = tuple(self._asked), self._state  # in this order: what is off the list has been entered
+        for finding in asked:
             state = state_after(state, finding.event)
         return state
 

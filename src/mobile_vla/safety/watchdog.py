@@ -1,7 +1,6 @@
 """Watchdogs: is what the robot sees new, how old is what it acts on, and how much is asked of it."""
 
 import zlib
-from collections import deque
 
 import numpy as np
 
@@ -87,16 +86,15 @@ class CommandRate:
     """Counts the commands of the last second, as of each step."""
 
     def __init__(self) -> None:
-        self._arrivals: deque[tuple[int, int]] = deque()
+        self._arrivals: list[tuple[int, int]] = []
 
     def count(self, now_ns: int, received: int) -> int:
         """How many came in the second before ``now_ns``, the ``received`` of this step among them.
 
         After the clock went back, steps that now lie ahead are forgotten.
         """
-        self._arrivals.append((now_ns, received))
-        while not now_ns - NS_PER_S < self._arrivals[0][0] <= now_ns:
-            self._arrivals.popleft()
+        within = [(at_ns, count) for at_ns, count in self._arrivals if now_ns - NS_PER_S < at_ns <= now_ns]
+        self._arrivals = [*within, (now_ns, received)]
         return sum(count for _, count in self._arrivals)
 
 

@@ -2,15 +2,28 @@ import math
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mobile_vla.core import ZERO_TWIST, ActionContract, BaseError, MonotonicClock, Status
 from mobile_vla.robot.bases.ideal import Ideal
 from mobile_vla.ros import topics
-from mobile_vla.ros.messages import boolean, diagnoses, empty, joy, string, twist_from_message
+from mobile_vla.ros.messages import (
+    boolean,
+    diagnoses,
+    empty,
+    header,
+    joy,
+    ros,
+    scan_message,
+    string,
+    twist_from_message,
+)
 from mobile_vla.ros.nodes.control import ControlNode
+from mobile_vla.ros.wire_time import to_wire
+from mobile_vla.runtime.config import RangeConfig
 from mobile_vla.runtime.mission import MissionConfig
-from mobile_vla.safety import SafetyConfig, Supervisor
+from mobile_vla.safety import ClearanceConfig, DepthCamera, SafetyConfig, Supervisor
 
 from .world import Deciding, Outside, Running, wait_until
 
@@ -252,3 +265,40 @@ def test_told_to_end_while_it_drives_it_ramps_to_rest(robot, outside, namespace,
     assert not robot.moves
     steps = [abs(b.vx - a.vx) for a, b in zip(robot.sent, robot.sent[1:], strict=False)]
     assert max(steps) < 0.3  # a ramp, no jump to zero
+
+
+@pytest.mark.parametrize("sensor", ["scan", "depth"])
+def test_it_stops_before_what_a_range_sensor_sees_and_goes_on_when_it_is_gone(
+    sensor, robot, outside, namespace, domain
+):
+    room = ClearanceConfig(robot_radius_m=0.15, stop_distance_m=0.2, stale_after_s=5.0)
+    supervisor = Supervisor(config=SafetyConfig(late_step_s=5.0, hold_limit_s=600.0, clearance=room))
+    depth = DepthCamera(horizontal_fov_rad=1.2, height_m=0.2) if sensor == "depth" else None
+
+    def see(distance_m):
+        now_ns = to_wire(time.monotonic_ns())
+        if depth is None:
+            ranges = np.full(90, distance_m)
+            reach = {"range_min_m": 0.05, "range_max_m": 10.0}
+            message = scan_message(
+                ranges, angle_min_rad=-0.5, angle_step_rad=1 / 90, stamp_ns=now_ns, frame_id="laser", **reach
+            )
+            outside.publish(topics.SCAN, message)
+        else:
+            pixels = np.full((48, 64), distance_m, dtype="<f4").view(np.uint8).reshape(-1)
+            message = ros.sensor_msgs__msg__Image(header(now_ns), 48, 64, "32FC1", 0, 256, pixels)
+            outside.publish(topics.DEPTH, message)
+
+    def make(transport):
+        return ControlNode(transport, robot, supervisor, ranges=RangeConfig(depth=depth))
+
+    with Running("control", namespace, domain, make):
+        outside.contract()
+        instruct(outside)
+        with Deciding(outside, GO):
+            outside.wait_for(reason="range_too_old")
+            see(5.0)
+            wait_until(lambda: see(5.0) or robot.moves, "free, it drives")
+            wait_until(lambda: see(0.3) or outside.safety["reason"] == "obstacle", "it sees the obstacle")
+            wait_until(lambda: see(0.3) or not robot.moves, "it stands")
+            wait_until(lambda: see(5.0) or robot.moves, "free again, it drives on")

@@ -34,6 +34,7 @@ from mobile_vla.ros.topics import ACTIVE_INSTRUCTION, ODOM, SAFETY
 from mobile_vla.ros.transport import Publisher, Transport
 from mobile_vla.ros.wire_time import to_wire
 from mobile_vla.runtime.chunks import ChunkQueue
+from mobile_vla.runtime.config import RangeConfig
 from mobile_vla.runtime.kept_base import KeptBase
 from mobile_vla.runtime.mission import Mission, MissionConfig
 from mobile_vla.runtime.records import Ending
@@ -74,7 +75,7 @@ class ControlNode:
     An instruction is accepted while the robot may run, and published as the active one. A chunk is used only with the
     belief of the same stamp, made under the active instruction, from a frame captured after that was accepted, by a
     policy whose contract speaks of the same axes. ``publish_odometry`` is False where the base's own driver does so.
-    ``range_mount`` as in ``ControlInbox``.
+    ``ranges`` as in ``ControlInbox``.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class ControlNode:
         mission: MissionConfig | None = None,
         rate_hz: float = RATE_HZ,
         publish_odometry: bool = True,
-        range_mount: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        ranges: RangeConfig | None = None,
     ) -> None:
         self._clock = MonotonicClock()
         self._supervisor = supervisor
@@ -115,7 +116,7 @@ class ControlNode:
         self._odom = transport.publisher(ODOM) if publish_odometry else None
         self._transport = transport
         self._diagnoser = Diagnoser(transport, self._health)
-        self._inbox = ControlInbox(transport, supervisor.emergency_stop, range_mount)
+        self._inbox = ControlInbox(transport, supervisor.emergency_stop, ranges or RangeConfig())
 
     def run(self, stop: threading.Event) -> None:
         """Step until told to stop; then ramp to rest, in bounded time, and let the base go."""

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mobile_vla.core import ActionChunk, Grounding
+from mobile_vla.ros.depth import depth_from_image
 from mobile_vla.ros.messages import belief_from_message, chunk_from_message, stamp_ns
 from mobile_vla.ros.topics import (
     BELIEF,
     CHUNK,
     CONTRACT,
+    DEPTH,
     EMERGENCY_STOP,
     HEARTBEAT,
     INSTRUCTION,
@@ -21,6 +23,7 @@ from mobile_vla.ros.topics import (
 )
 from mobile_vla.ros.transport import Received, Transport
 from mobile_vla.ros.wire_time import from_wire
+from mobile_vla.runtime.config import RangeConfig
 from mobile_vla.safety import Clearance
 from mobile_vla.teleop.joy import JoyStick
 
@@ -90,14 +93,12 @@ class Signals:
 class ControlInbox:
     """Listens on ``transport``. An emergency stop calls ``alarm`` at once, in the transport's thread.
 
-    ``range_mount``: where the scanner of ``scan`` sits in ``base_link``: x, y (m), yaw (rad).
+    It listens to a scan, or to depth images where ``ranges`` tells of a depth camera.
     """
 
-    def __init__(
-        self, transport: Transport, alarm: Callable[[str], None], range_mount: tuple[float, float, float]
-    ) -> None:
+    def __init__(self, transport: Transport, alarm: Callable[[str], None], ranges: RangeConfig) -> None:
         self.stick = JoyStick()
-        self._alarm, self._range_mount = alarm, range_mount
+        self._alarm, self._ranges = alarm, ranges
         self._lock = threading.Lock()
         self._chunks: deque[Arrived] = deque(maxlen=KEPT)
         self._beliefs: deque[Believed] = deque(maxlen=KEPT)
@@ -116,7 +117,7 @@ class ControlInbox:
             (REARM, self._on_rearm),
             (RESUME, self._on_resume),
             (HEARTBEAT, self._on_heartbeat),
-            (SCAN, self._on_scan),
+            (SCAN, self._on_scan) if ranges.depth is None else (DEPTH, self._on_depth),
             (JOY, self._on_joy),
         ):
             transport.subscribe(topic, listener)
@@ -187,8 +188,15 @@ class ControlInbox:
             from_wire(stamp_ns(message)),
             range_min_m=float(message.range_min),
             range_max_m=float(message.range_max),
-            mount=self._range_mount,
+            mount=self._ranges.mount,
         )
+        with self._lock:
+            self._clearance = clearance
+
+    def _on_depth(self, received: Received) -> None:
+        camera = self._ranges.depth
+        assert camera is not None  # else it is not subscribed
+        clearance = camera.clearance(depth_from_image(received.message), from_wire(stamp_ns(received.message)))
         with self._lock:
             self._clearance = clearance
 

@@ -8,7 +8,7 @@ from mobile_vla.ros.bag import BagError, BagWriter
 from mobile_vla.ros.messages import Level
 from mobile_vla.ros.naming import topic_name
 from mobile_vla.ros.nodes.health import Diagnoser, Health
-from mobile_vla.ros.topics import IMAGE, IMAGE_COMPRESSED, SIM_IMAGE, TOPICS, Topic
+from mobile_vla.ros.topics import DEPTH, IMAGE, IMAGE_COMPRESSED, SIM_IMAGE, TOPICS, Topic
 from mobile_vla.ros.transport import Received, Transport
 from mobile_vla.ros.wire_time import to_wire
 
@@ -30,7 +30,7 @@ class RecorderNode:
     def __init__(
         self, transport: Transport, path: Path, raw: bool = False, name_of: Callable[[Topic], str] = _absolute
     ) -> None:
-        left_out = {SIM_IMAGE.name, (IMAGE_COMPRESSED if raw else IMAGE).name}
+        left_out = {SIM_IMAGE.name, DEPTH.name, (IMAGE_COMPRESSED if raw else IMAGE).name}
         recorded = [topic for topic in TOPICS if topic.name not in left_out]
         names = {topic.name: name_of(topic) for topic in recorded}
         self._bag = BagWriter(path, {names[topic.name]: topic for topic in recorded})
