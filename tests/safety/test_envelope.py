@@ -212,6 +212,14 @@ def test_a_long_step_is_cut_only_in_its_effect():
     assert slept.step(None, 5.0) == ZERO_TWIST
 
 
+def test_after_a_brake_it_goes_on_from_the_velocity_that_is_left():
+    envelope = Envelope(DEFAULT)
+    for _ in range(20):
+        envelope.step(Twist(0.6, 0, 0), 0.05)
+    assert envelope.step(None, 0.05).vx == pytest.approx(0.45)
+    assert envelope.step(Twist(0.45, 0, 0), 0.05).vx == pytest.approx(0.45)
+
+
 def test_it_remembers_no_more_than_its_window():
     envelope = Envelope(DEFAULT)
     for _ in range(20):
