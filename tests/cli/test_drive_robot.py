@@ -89,7 +89,7 @@ def test_an_emergency_stop_over_the_wire_stops_it_and_it_says_so_last(namespace,
 
 def test_without_ros_nothing_is_published(namespace, outside, tmp_path):
     graph = Graph()
-    with command(tmp_path, *driving(namespace, "--no-ros", "--max-seconds", 2)) as running:
+    with command(tmp_path, *driving(namespace, "--no-ros", "--max-seconds", 1)) as running:
         assert running.end() == 1
         assert running.out.startswith("time_limit: ")
     assert outside.heard[topics.SAFETY.name] == []

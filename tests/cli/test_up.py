@@ -168,6 +168,7 @@ def test_the_table_of_the_simulation_with_a_recorder():
         (("--sim", "camera.kind=pattern"), "leave out --robot"),
         (("camera.kind=pattern", "base.kind=ideal", "--say", "go to the cup"), "add --sim"),
         (("--sim", "--say", "go to the red unicorn"), "unicorn"),
+        (("--sim", "--scene", "hiden"), "did you mean hidden"),
         (("--sim", "--remap", "cmd_vel"), "no remapping"),
         (("--sim", "--domain", 500), "500"),
     ],

@@ -48,6 +48,10 @@ def run(options: argparse.Namespace) -> int:
     robot_of(options)  # what is wrong with it is said here, once, and not by each process
     if options.say is not None:
         _choose_scene(options)
+    elif options.sim:
+        from mobile_vla.sim.choose import named_scene
+
+        named_scene(options.scene, options.seed)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -316,12 +316,19 @@ BELIEF_NAME = "inference: belief"
 _BELIEF_NUMBERS = ("visibility", "bearing_rad", "distance_m", "inference_ms")
 
 
-def belief_message(belief: Grounding, instruction: str, inference_ms: float, stamp_ns: int) -> Any:
-    """Where the policy believes the target to be, for which words, and how long it thought, as a DiagnosticArray."""
+def belief_message(
+    belief: Grounding, instruction: str, inference_ms: float, stamp_ns: int, measured: Twist | None = None
+) -> Any:
+    """Where the policy believes the target to be, for which words, and how long it thought, as a DiagnosticArray.
+
+    ``measured``: the velocity of the base that the policy was told, for who replays it.
+    """
     numbers = (belief.visibility, belief.bearing_rad, belief.distance_m, inference_ms)
     values = {key: repr(float(value)) for key, value in zip(_BELIEF_NUMBERS, numbers, strict=True)}
     values["box"] = json.dumps([float(side) for side in belief.box])
     values["instruction"] = instruction
+    if measured is not None:
+        values["measured"] = json.dumps([measured.vx, measured.vy, measured.wz])
     return diagnostics(Level.OK, BELIEF_NAME, belief.status.value, values, stamp_ns)
 
 
@@ -337,6 +344,18 @@ def belief_from_message(message: Any) -> tuple[Grounding, str, float]:
             except (KeyError, ValueError, TypeError, RecursionError) as error:
                 raise TransportError(f"a belief cannot be read: {error}") from error
     raise TransportError(f"a DiagnosticArray without the status {BELIEF_NAME!r} is not a belief")
+
+
+def measured_from_belief(message: Any) -> Twist | None:
+    """The velocity that the policy was told; None where the belief does not say."""
+    for found in diagnoses(message):
+        if found.name == BELIEF_NAME and "measured" in found.values:
+            try:
+                vx, vy, wz = (float(component) for component in json.loads(found.values["measured"]))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise TransportError(f"the velocity of a belief cannot be read: {error}") from error
+            return Twist(vx, vy, wz)
+    return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

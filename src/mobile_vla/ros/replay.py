@@ -26,6 +26,7 @@ from mobile_vla.ros.messages import (
     belief_from_message,
     chunk_from_message,
     frame_from_image,
+    measured_from_belief,
     stamp_ns,
     twist_from_message,
 )
@@ -92,7 +93,12 @@ class _Tape:
     instructions: list[tuple[int, str]] = field(default_factory=list)
     chunks: dict[int, ActionChunk] = field(default_factory=dict)
     beliefs: dict[int, tuple[Grounding, str, int]] = field(default_factory=dict)
+    told: dict[int, Twist] = field(default_factory=dict)
     lossless: bool = False
+
+    def velocity(self, stamp: int) -> Twist:
+        """What the policy was told, by its own account; else by odometry, of which it may have had less or more."""
+        return self.told[stamp] if stamp in self.told else _velocity_at(self.velocities, stamp)
 
     def times_told(self, text: str, by_ns: int) -> int:
         """How often ``text`` was the active instruction so far: each time the policy began with a fresh state."""
@@ -119,7 +125,7 @@ def replay(recording: Iterable[Recorded], policy: Policy) -> Comparison:
         era = (text, tape.times_told(text, came_ns))
         if era != following:
             state, following = policy.reset(Instruction(text)), era
-        step = policy.step(Observation(frame, _velocity_at(tape.velocities, stamp)), state)
+        step = policy.step(Observation(frame, tape.velocity(stamp)), state)
         state = step.state
         made.append(Again(text, stamp, recorded, step.chunk, belief, step.grounding))
     if not made:
@@ -143,6 +149,8 @@ def _read(recording: Iterable[Recorded]) -> _Tape:
         elif name.endswith("/" + BELIEF.name):
             grounding, text, _ = belief_from_message(message)
             tape.beliefs[stamp_ns(message)] = (grounding, text, item.stamp_ns)
+            if (measured := measured_from_belief(message)) is not None:
+                tape.told[stamp_ns(message)] = measured
     tape.velocities.sort(key=lambda entry: entry[0])
     return tape
 

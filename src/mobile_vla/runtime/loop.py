@@ -198,10 +198,10 @@ class DriveLoop:
         if think is not None:
             think()
         view = drive.decider.view()
-        now_ns = self._clock.now_ns()
+        feedback_ns = self._base.feedback_ns if isinstance(self._base, Feedback) else None
+        now_ns = self._clock.now_ns()  # after all that is judged was read, or it could lie ahead
         plan = drive.queue.plan(now_ns)
         wanted = ZERO_TWIST if think is None else plan.twist
-        feedback_ns = self._base.feedback_ns if isinstance(self._base, Feedback) else None
         inputs = Inputs(
             wanted,
             plan.capture_ns,

@@ -52,6 +52,15 @@ class Running:
             raise self.error
 
 
+def error_of(running):
+    """What ended the node by itself."""
+    running.thread.join(LIMIT_S)
+    assert not running.thread.is_alive()
+    error, running.error = running.error, None
+    assert error is not None
+    return error
+
+
 class Outside:
     """Publishes and hears what a test needs."""
 

@@ -155,6 +155,9 @@ class ControlNode:
         self._measured = self._base.velocity()
         signals = self._inbox.signals()
         wish = self._wish(now_ns, idle=idle)
+        # a robot that stands and is asked nothing has no drive that lost feedback could stop
+        feedback_ns = None if wish.idle and self._stands() else self._base.feedback_ns
+        now_ns = self._clock.now_ns()  # after all that is judged was read, or it could lie ahead
         safe = self._supervisor.step(
             now_ns,
             Inputs(
@@ -164,8 +167,7 @@ class ControlNode:
                 manual=wish.manual,
                 idle=wish.idle,
                 emergency_stop=signals.pressed,
-                # a robot that stands and is asked nothing has no drive that lost feedback could stop
-                feedback_ns=None if wish.idle and self._stands() else self._base.feedback_ns,
+                feedback_ns=feedback_ns,
                 heartbeat_ns=signals.heartbeat_ns,
                 commands_received=signals.chunk_count,
                 clearance=signals.clearance,

@@ -99,7 +99,13 @@ class InferenceNode:
             self._times_ms.append(decision.inference_ms)
             captured_ns = self._wire_stamps[frame.sequence % KEPT_STAMPS]
             self._beliefs.publish(
-                belief_message(decision.grounding, decider.view().instruction.text, decision.inference_ms, captured_ns)
+                belief_message(
+                    decision.grounding,
+                    decider.view().instruction.text,
+                    decision.inference_ms,
+                    captured_ns,
+                    decision.measured,
+                )
             )
             self._chunks.publish(chunk_message(chunk, captured_ns))
 
