@@ -136,7 +136,7 @@ def test_every_node_has_a_line_of_help():
 
 
 def snapshot(level=Freshness.OK, state="running"):
-    lines = (Line(topics.ODOM, level, 49.5, 0.012), Line(topics.CHUNK, Freshness.IDLE, 0.0, None))
+    lines = (Line(topics.ODOM, level, 49.5, 0.012, 50.0), Line(topics.CHUNK, Freshness.IDLE, 0.0, None, 5.0))
     safety = diagnoses(diagnostics(Level.OK, "control/safety", "driving", {"state": state}, 0))[0]
     return Snapshot(lines, {"/r/control": safety}, (), safety, "go to the red cup")
 

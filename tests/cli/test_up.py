@@ -68,6 +68,7 @@ def drive(tmp_path_factory):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.realtime
 def test_four_processes_drive_the_simulated_robot_to_its_target(drive):
     assert drive.code == 0, drive.err
     verdict = json.loads(drive.out[drive.out.index("{") :])
@@ -82,21 +83,25 @@ def test_four_processes_drive_the_simulated_robot_to_its_target(drive):
     assert "started again" not in drive.err
 
 
+@pytest.mark.realtime
 def test_with_its_end_all_processes_have_ended(drive):
     wait_until(lambda: not any(map(lives, pids(drive.err).values())), "all have ended")
 
 
+@pytest.mark.realtime
 def test_its_nodes_were_in_the_ros_graph_by_name(drive):
     names = {name.rpartition("/")[2] for name in drive.nodes if name.rpartition("/")[0] == drive.namespace}
     assert names >= ALL | {"up", "operator", "camera_driver", "base_driver"}
 
 
+@pytest.mark.realtime
 def test_a_robot_in_another_namespace_heard_nothing_of_it(drive):
     assert drive.heard[topics.SAFETY.name] > 20
     assert drive.heard[topics.ODOM.name] > 100
     assert drive.heard_elsewhere == dict.fromkeys(drive.heard_elsewhere, 0)
 
 
+@pytest.mark.realtime
 def test_replayed_the_recording_gives_the_same_decisions(drive, call):
     code, out, _ = call("replay", drive.bag, "--json")
     assert code == 0
@@ -111,6 +116,7 @@ def test_replayed_the_recording_gives_the_same_decisions(drive, call):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.realtime
 def test_what_is_killed_is_started_again_and_sigterm_ends_everything(tmp_path):
     namespace = new_namespace()
     config = NodeConfig("operator", namespace, domain=DOMAIN, localhost_only=True)

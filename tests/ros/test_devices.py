@@ -13,7 +13,6 @@ from mobile_vla.ros import topics
 from mobile_vla.ros.connect import connect
 from mobile_vla.ros.devices import STAMPED_TYPE, CmdVel, TopicCamera, Wire
 from mobile_vla.ros.messages import (
-    TransportError,
     compressed_message,
     header,
     image_message,
@@ -215,7 +214,7 @@ def test_a_camera_that_nobody_feeds_gives_nothing_and_closed_it_refuses(namespac
     camera.close()
 
 
-def test_a_picture_that_cannot_be_read_is_an_error_and_the_next_one_is_not(namespace, domain):
+def test_a_picture_that_cannot_be_read_is_left_out_and_the_next_one_is_not(namespace, domain, caplog):
     camera = TopicCamera(wire=wire(namespace, domain)).build(MonotonicClock())
     camera.open()
     transport = connect(NodeConfig("odd", namespace, domain=domain, localhost_only=True))
@@ -227,8 +226,7 @@ def test_a_picture_that_cannot_be_read_is_an_error_and_the_next_one_is_not(names
         bad = image_message(Frame(pixels, 0, "wire", "front", 1), to_wire(time.monotonic_ns()), "camera")
         bad.encoding = "bayer_rggb8"
         publisher.publish(bad)
-        with pytest.raises(TransportError, match="bayer_rggb8"):
-            wait_until(lambda: camera.read(1.0), "the odd picture")
+        wait_until(lambda: camera.read(0.2) or "bayer_rggb8" in caplog.text, "the odd picture is left out")
         good.header = header(to_wire(time.monotonic_ns()), "camera")
         publisher.publish(good)
         wait_until(lambda: camera.read(1.0), "the good picture")

@@ -193,7 +193,7 @@ class _Table:
             return
         table = Table("topic", "state", "rate", "age", title=headline)
         for line in snapshot.topics:
-            nominal = f" of {line.topic.rate_hz:g}" if line.topic.rate_hz else ""
+            nominal = f" of {line.nominal_hz:g}" if line.nominal_hz else ""
             age = "" if line.age_s is None else f"{1e3 * line.age_s:.0f} ms"
             table.add_row(line.topic.name, line.freshness, f"{line.rate_hz:.1f}{nominal} Hz", age)
         for name, node in snapshot.nodes.items():

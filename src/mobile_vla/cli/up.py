@@ -32,6 +32,9 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--say", metavar="TEXT", help="with --sim: in a scene that fits these words, drive, judge, and end"
     )
+    parser.add_argument(
+        "--without-policy", action="store_true", help="start no inference here: it runs on another machine"
+    )
     parser.add_argument("--record", type=Path, metavar="DIR", help="record everything as an MCAP bag in a new folder")
     parser.add_argument("--raw", action="store_true", help="with --record: frames as the policy sees them, not as JPEG")
     add_json(parser)
@@ -45,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
     from mobile_vla.ros.processes import Processes
     from mobile_vla.ros.topics import DIAGNOSTICS
 
+    if options.raw and not options.record:
+        raise ConfigError("--raw says how to record: give --record DIR too")
     robot_of(options)  # what is wrong with it is said here, once, and not by each process
     if options.say is not None:
         _choose_scene(options)
@@ -155,9 +160,11 @@ def table(options: argparse.Namespace) -> tuple["Row", ...]:
     rows = [
         Row("control", ("node", "control", *node, seconds, *robot)),
         Row("camera", ("node", "camera", *node, *robot)),
-        Row("inference", ("node", "inference", *node, *policy, *drawn)),
         Row("monitoring", ("node", "monitoring", *node)),
     ]
+    if not options.without_policy:
+        # torch takes its time to end
+        rows.insert(2, Row("inference", ("node", "inference", *node, *policy, *drawn), stop_s=15.0))
     if options.record:
         raw = ["--raw"] if options.raw else []
         bag = ("node", "recorder", *node, f"--out={options.record}", *raw)

@@ -5,6 +5,7 @@ of its own on the wire, in the process that uses it.
 """
 
 import contextlib
+import logging
 import math
 import threading
 import time
@@ -34,6 +35,8 @@ from mobile_vla.ros.messages import (
 from mobile_vla.ros.topics import CMD_VEL, IMAGE, IMAGE_COMPRESSED, ODOM
 from mobile_vla.ros.transport import Carrier, NodeConfig, Publisher, Received, Transport
 from mobile_vla.ros.wire_time import from_wire, to_wire
+
+_log = logging.getLogger(__name__)
 
 STAMPED_TYPE = "geometry_msgs/msg/TwistStamped"
 
@@ -105,7 +108,7 @@ class CameraOfTopic:
             transport.close()
 
     def read(self, timeout_s: float) -> Frame | None:
-        """The newest frame since the last one; CameraError when closed, TransportError for one that cannot be read."""
+        """The newest frame since the last one; CameraError when closed. One that cannot be read is left out."""
         if self._transport is None:
             raise CameraError(f"camera {self.name} is closed: open it before reading")
         with self._filled:
@@ -118,13 +121,17 @@ class CameraOfTopic:
         if captured_ns <= self._last_capture_ns:
             return None
         self._last_capture_ns = captured_ns
-        return frame_from_image(
-            received.message,
-            capture_ns=captured_ns,
-            clock=MonotonicClock.name,
-            camera=self.name,
-            sequence=sequence,
-        )
+        try:
+            return frame_from_image(
+                received.message,
+                capture_ns=captured_ns,
+                clock=MonotonicClock.name,
+                camera=self.name,
+                sequence=sequence,
+            )
+        except TransportError as error:
+            _log.warning("a frame on %s is left out: %s", self._settings.topic, error)
+            return None
 
     def _on_image(self, received: Received) -> None:
         with self._filled:

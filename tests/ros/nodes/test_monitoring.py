@@ -185,5 +185,5 @@ def test_only_an_operators_station_has_a_heartbeat(shown, outside, namespace, do
     ],
 )
 def test_the_worst_line_makes_the_level(freshness, level):
-    lines = (Line(topics.ODOM, Freshness.OK, 50.0, 0.0), Line(topics.CHUNK, freshness, 5.0, 0.1))
+    lines = (Line(topics.ODOM, Freshness.OK, 50.0, 0.0, 50.0), Line(topics.CHUNK, freshness, 5.0, 0.1, 5.0))
     assert Snapshot(lines, {}, (), None, "").level is level

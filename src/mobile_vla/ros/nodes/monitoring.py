@@ -1,5 +1,6 @@
 """The monitoring node: listens to what the others say and knows what comes too slowly, or no more."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -43,12 +44,13 @@ class Freshness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A topic now. ``age_s`` is None before the first message."""
+    """A topic now. ``age_s`` is None before the first message; ``nominal_hz``: what its rate is measured by."""
 
     topic: Topic
     freshness: Freshness
     rate_hz: float
     age_s: float | None
+    nominal_hz: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,22 +128,31 @@ class MonitoringNode:
         heard = self._heard[topic.name]
         expected = topic not in ONLY_WITH_AN_INSTRUCTION or self._is_due(topic, now_ns)
         rate_hz = heard.pace.rate_hz(now_ns)
+        nominal_hz = self._camera_hz() if topic is CAMERA_INFO else topic.rate_hz
         if heard.last_ns is None:
-            return Line(topic, Freshness.SILENT if expected else Freshness.IDLE, 0.0, None)
+            return Line(topic, Freshness.SILENT if expected else Freshness.IDLE, 0.0, None, nominal_hz)
         age_s = (now_ns - heard.last_ns) / NS_PER_S
         if not expected:
             freshness = Freshness.IDLE
         elif topic.stale_after_s is not None and age_s > topic.stale_after_s:
             freshness = Freshness.STALE
-        elif topic.rate_hz is not None and rate_hz < SLOW_SHARE * topic.rate_hz:
+        elif nominal_hz is not None and rate_hz < SLOW_SHARE * nominal_hz:
             freshness = Freshness.SLOW
         else:
             freshness = Freshness.OK
-        return Line(topic, freshness, rate_hz, age_s)
+        return Line(topic, freshness, rate_hz, age_s, nominal_hz)
 
     def _is_due(self, topic: Topic, now_ns: int) -> bool:
         """The instruction is as old as a message of ``topic`` may be."""
         return bool(self._instruction) and now_ns - self._told_ns > (topic.stale_after_s or 0.0) * NS_PER_S
+
+    def _camera_hz(self) -> float | None:
+        """What the camera node says that its camera gives nominally; the table's figure while it says nothing."""
+        for name, (diagnosis, _) in self._nodes.items():
+            if name.endswith("/camera") and "nominal_hz" in diagnosis.values:
+                with contextlib.suppress(ValueError):
+                    return float(diagnosis.values["nominal_hz"])
+        return CAMERA_INFO.rate_hz
 
     def _listener(self, topic: Topic) -> Callable[[Received], None]:
         def listen(received: Received) -> None:
