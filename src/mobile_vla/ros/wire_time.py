@@ -8,6 +8,13 @@ looks at that, and a frame from the future stops the robot.
 
 import time
 
+_FOLLOW_NS = 100_000
+"""By so much may the difference of the clocks move before a conversion follows it.
+
+Until then it is kept as it is, so that stamps keep their distances to the nanosecond."""
+
+_kept_offset_ns: list[int] = []
+
 
 def to_wire(monotonic_ns: int) -> int:
     """System time of a stamp of ``MonotonicClock``."""
@@ -23,4 +30,8 @@ def _offset_ns() -> int:
     """System clock less monotonic clock; the reading of the system clock is put between two of the other."""
     before = time.monotonic_ns()
     system = time.time_ns()
-    return system - (before + time.monotonic_ns()) // 2
+    after = time.monotonic_ns()
+    offset = system - (before + after) // 2
+    if after - before < _FOLLOW_NS and (not _kept_offset_ns or abs(offset - _kept_offset_ns[0]) > _FOLLOW_NS):
+        _kept_offset_ns[:] = [offset]
+    return _kept_offset_ns[0] if _kept_offset_ns else offset

@@ -18,6 +18,7 @@ from mobile_vla.core import (
     NS_PER_S,
     ZERO_TWIST,
     ActionContract,
+    BaseError,
     ContractMismatchError,
     Instruction,
     MobileVLAError,
@@ -238,6 +239,8 @@ class ControlNode:
             match order:
                 case Say(text):
                     self._instruct(text)
+                case Rearm() | Resume() if self._base.is_away:
+                    raise BaseError("the base is away: see that it is on and connected; it is tried every second")
                 case Rearm():
                     self._supervisor.rearm(self._measured)
                 case Resume():
