@@ -147,6 +147,19 @@ def test_it_ends_when_the_policy_says_so_and_the_robot_stands(control, outside, 
     wait_until(lambda: outside.newest(topics.ACTIVE_INSTRUCTION).data == "", "inference is told")
 
 
+@pytest.mark.parametrize("words", ["stop", "멈춰"])
+def test_words_that_mean_stop_are_obeyed_without_the_policy(words, control, outside, robot):
+    instruct(outside)
+    with Deciding(outside, GO):
+        wait_until(lambda: robot.moves, "it drives")
+        with Deciding(outside, words):
+            outside.publish(topics.INSTRUCTION, string(words))
+            outside.wait_for(instruction=words)
+            outside.wait_for(instruction="", last_instruction=words, last_ending="finished")
+            assert not robot.moves
+    assert {message.data for message in outside.heard[topics.ACTIVE_INSTRUCTION.name]} == {"", GO}
+
+
 def test_when_chunks_end_it_comes_to_rest_and_later_waits_for_a_person(control, outside, robot):
     instruct(outside)
     with Deciding(outside, GO):

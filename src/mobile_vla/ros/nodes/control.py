@@ -21,11 +21,14 @@ from mobile_vla.core import (
     BaseError,
     ContractMismatchError,
     Instruction,
+    InstructionError,
     MobileVLAError,
+    Mode,
     MonotonicClock,
     SafetyLatchedError,
     Twist,
 )
+from mobile_vla.language import Grammar, parse
 from mobile_vla.robot import Base
 from mobile_vla.robot.odometry import Pose, moved
 from mobile_vla.ros.messages import Level, diagnostics, odometry, string
@@ -46,6 +49,8 @@ from mobile_vla.teleop import Button
 RATE_HZ = 50.0
 SAFETY_PERIOD_NS = NS_PER_S // 10
 REST_LIMIT_S = 3.0
+STOP_SHOWN_NS = NS_PER_S // 2
+"""An instruction to stop stays the one under way at least so long, so that who gave it hears of it."""
 PAIR_LIMIT_NS = NS_PER_S // 2
 
 FREE_OF_CONTRACT = ("limits", "rate_hz", "horizon", "frame_rate_hz", "normalisation")
@@ -75,8 +80,9 @@ class ControlNode:
 
     An instruction is accepted while the robot may run, and published as the active one. A chunk is used only with the
     belief of the same stamp, made under the active instruction, from a frame captured after that was accepted, by a
-    policy whose contract speaks of the same axes. ``publish_odometry`` is False where the base's own driver does so.
-    ``ranges`` as in ``ControlInbox``.
+    policy whose contract speaks of the same axes. Words that mean "stop" are obeyed without a policy.
+
+    ``publish_odometry`` is False where the base's own driver does so. ``ranges`` as in ``ControlInbox``.
     """
 
     def __init__(
@@ -105,6 +111,8 @@ class ControlNode:
         self._contract_fits = False
         self._takeover = Takeover()
         self._reason = Reason.IDLE
+        self._grammar = Grammar.load()
+        self._by_rule = False
         self._refusal = ""
         self._orders = 0
         self._arrivals_ms: deque[float] = deque(maxlen=100)
@@ -145,7 +153,7 @@ class ControlNode:
     def _turn(self) -> None:
         self._obey()
         now_ns = self._clock.now_ns()
-        safe = self._step(now_ns, idle=self._mission.instruction is None)
+        safe = self._step(now_ns, idle=self._mission.instruction is None or self._by_rule)
         self._advance(now_ns, safe.state)
         if now_ns >= self._safety_due_ns:
             self._safety_due_ns = now_ns + SAFETY_PERIOD_NS
@@ -273,8 +281,16 @@ class ControlNode:
             if state.is_stop:
                 raise SafetyLatchedError(f"{text!r} is not begun: the robot is in {state}; {REMEDY[state]}")
             self._mission.begin(Instruction(text), now_ns)
+        self._by_rule = text.strip() != "" and self._means_stop(text)
         self._forget()
-        self._active.publish(string(text if self._mission.instruction else ""))
+        self._active.publish(string("" if self._mission.instruction is None or self._by_rule else text))
+
+    def _means_stop(self, text: str) -> bool:
+        """Words that the rules read as "stop" are obeyed here, and no policy is asked."""
+        try:
+            return parse(text, self._grammar).mode is Mode.STOP
+        except InstructionError:
+            return False
 
     def _judge_contract(self, text: str) -> None:
         ours = ActionContract()
@@ -292,6 +308,9 @@ class ControlNode:
     def _advance(self, now_ns: int, state: SafetyState) -> None:
         status = self._newest.grounding.status if self._newest is not None else None
         ended = self._mission.turn(now_ns, state, status, self._measured)
+        if self._by_rule and self._stands() and now_ns - self._mission.began_ns >= STOP_SHOWN_NS:
+            self._by_rule = False
+            self._mission.end(Ending.FINISHED, now_ns)
         if ended is not None:
             _log.info("%s: %s, %s", ended.instruction.text, ended.ending, ended.status)
             self._forget()
