@@ -17,3 +17,13 @@ def domain() -> int:
 def namespace() -> str:
     """Unlike any other's, should two processes draw the same domain."""
     return f"/test_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open():
+    """A node that a test forgets keeps its domain open in this process, and harms a test far away."""
+    from mobile_vla.ros import domain
+
+    before = {number: shared.users for number, shared in domain._domains.items()}
+    yield
+    assert {number: shared.users for number, shared in domain._domains.items()} == before

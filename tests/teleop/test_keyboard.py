@@ -233,6 +233,7 @@ import fcntl, os, signal, subprocess, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 def child():
     os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who started the tests may ignore it
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 job = subprocess.Popen([sys.argv[1], "-c", *sys.argv[2:]], preexec_fn=child)
 os.tcsetpgrp(0, job.pid)

@@ -28,7 +28,11 @@ class Running:
 
     def __init__(self, name, namespace, domain, make):
         self.transport = connect(NodeConfig(name, namespace, domain=domain, localhost_only=True))
-        self.node = make(self.transport)
+        try:
+            self.node = make(self.transport)
+        except BaseException:
+            self.transport.close()
+            raise
         self.stop = threading.Event()
         self.error = None
         self.thread = threading.Thread(target=self._run, name=f"test-{name}", daemon=True)
