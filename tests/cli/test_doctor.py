@@ -79,7 +79,13 @@ def test_the_table_names_what_would_fail(call, finds, tmp_path):
     robot.write_text("camera: {kind: pattern}\nbase: {kind: ideal}\n")
     out = call("--robot", robot)[1]
     assert f"  {LINE}\n" in out
-    assert "would fail" in out.splitlines()[-1]
+    assert out.splitlines()[-1] == f"a drive with {robot} would fail"
+
+
+def test_a_robot_of_settings_alone_is_named_by_them(call, finds):
+    finds(FIT)
+    out = call("camera.kind=pattern", "base.kind=ideal")[1]
+    assert out.splitlines()[-1] == "a drive with camera.kind=pattern base.kind=ideal can begin"
 
 
 def test_what_is_asked_about_comes_from_the_options(call, finds, tmp_path):

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -82,14 +83,19 @@ def test_monitoring_and_the_recorder_see_what_others_publish(namespace, outside,
 
         def seen():
             outside.publish(topics.SAFETY, diagnostics(Level.OK, "control/safety", "driving", values, 5))
-            return '"state": "running"' in monitoring.out and '"go to the red cup"' in monitoring.out
+            lines = [json.loads(line) for line in monitoring.out.splitlines(keepends=True) if line.endswith("\n")]
+            return any(
+                line["instruction"] == "go to the red cup"
+                and line["level"] == "ERROR"
+                and (line["safety"] or {}).get("state") == "running"
+                for line in lines
+            )
 
         wait_until(seen, lambda: monitoring.err)
         wait_until(lambda: said_by(outside, f"{namespace}/recorder"), lambda: recorder.err)
         assert monitoring.end(signal.SIGTERM) == 0
         assert recorder.end(signal.SIGTERM) == 0
-    last = monitoring.out[monitoring.out.rindex("\n{") if "\n{" in monitoring.out else 0 :]
-    snapshot = json.loads(last)
+    snapshot = json.loads(monitoring.out.splitlines()[-1])
     assert snapshot["instruction"] == "go to the red cup"
     assert snapshot["level"] == "ERROR"
     assert snapshot["topics"]["odom"] == {"freshness": "silent", "rate_hz": 0.0, "age_s": None}
@@ -139,6 +145,24 @@ def snapshot(level=Freshness.OK, state="running"):
     lines = (Line(topics.ODOM, level, 49.5, 0.012, 50.0), Line(topics.CHUNK, Freshness.IDLE, 0.0, None, 5.0))
     safety = diagnoses(diagnostics(Level.OK, "control/safety", "driving", {"state": state}, 0))[0]
     return Snapshot(lines, {"/r/control": safety}, (), safety, "go to the red cup")
+
+
+def test_in_json_a_snapshot_is_one_line_with_numbers_as_numbers(capsys):
+    values = {
+        "rate": "49.5",
+        "count": "7",
+        "none": "",
+        "word": "driving",
+        "serial": "007",
+        "late": "nan",
+        "far": "1e999",
+    }
+    diagnosis = diagnoses(diagnostics(Level.OK, "control/safety", "driving", values, 0))[0]
+    node._print_snapshot(replace(snapshot(), safety=diagnosis))
+    (line,) = capsys.readouterr().out.splitlines()
+    told = json.loads(line, parse_constant=pytest.fail)
+    assert told["safety"] == values | {"rate": 49.5, "count": 7}
+    assert told["topics"]["odom"] == {"freshness": "ok", "rate_hz": 49.5, "age_s": 0.012}
 
 
 def test_off_a_terminal_the_table_is_a_line_when_something_changes(capsys):

@@ -1,4 +1,6 @@
 import json
+import signal
+import threading
 
 import pytest
 
@@ -7,10 +9,10 @@ from mobile_vla.robot.bases.ideal import Ideal
 from mobile_vla.ros import operator, topics
 from mobile_vla.ros.nodes.control import ControlNode
 from mobile_vla.runtime.mission import MissionConfig
-from mobile_vla.safety import SafetyConfig, Supervisor
+from mobile_vla.safety import Reason, SafetyConfig, Supervisor
 from ros.nodes.world import Deciding, Outside, Running
 
-from .wire import DOMAIN, LIMIT_S, new_namespace, on
+from .wire import DOMAIN, LIMIT_S, command, new_namespace, on, wait_until
 
 GO = "go to the red cup"
 
@@ -18,6 +20,7 @@ GO = "go to the red cup"
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     monkeypatch.setattr(operator, "FOUND_WITHIN_S", LIMIT_S)
+    monkeypatch.setattr(operator, "STOP_FOUND_WITHIN_S", LIMIT_S)
     monkeypatch.setattr(operator, "ANSWERED_WITHIN_S", LIMIT_S)
 
 
@@ -27,9 +30,13 @@ def namespace():
 
 
 @pytest.fixture
-def robot(namespace):
+def supervisor():
+    return Supervisor(config=SafetyConfig(late_step_s=5.0, stale_after_s=2.0))
+
+
+@pytest.fixture
+def robot(supervisor, namespace):
     """A control node with a base of numbers, and who speaks with it."""
-    supervisor = Supervisor(config=SafetyConfig(late_step_s=5.0, stale_after_s=2.0))
     base = Ideal(lag_s=0.02).build(MonotonicClock())
 
     def make(transport):
@@ -54,11 +61,50 @@ def test_say_waits_for_the_end_and_tells_it(robot, namespace, call):
 
 def test_an_end_of_another_kind_is_no_success(robot, namespace, call):
     code, out, _ = call("say", GO, "--no-wait", "--json", *on(namespace))
-    assert (code, json.loads(out)) == (0, {"ending": None})
+    assert (code, json.loads(out)) == (0, {"ending": None, "accepted": True})
+    assert call("say", GO, "--no-wait", *on(namespace)) == (0, "accepted\n", "")
     code, out, _ = call("stop", *on(namespace))
     assert code == 0
     assert out.startswith("emergency_stop: ")
     robot.wait_for(last_instruction=GO, last_ending="stopped")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_brings_the_robot_to_rest_and_says_whether_it_has(robot, namespace, tmp_path, number):
+    with Deciding(robot, GO), command(tmp_path, "say", GO, "--json", *on(namespace)) as say:
+        wait_until(lambda: float(robot.safety.get("vx_mps", 0)) > 0.2, lambda: say.err)
+        assert say.end(number) == 130
+        assert say.err == "mobile-vla: told the robot to come to rest: it has\n"
+        assert json.loads(say.out) == {"ending": "requested", "at_rest": True}
+        robot.wait_for(instruction="", last_instruction=GO, last_ending="requested")
+        wait_until(lambda: float(robot.safety["vx_mps"]) == 0.0, "it was told to stand")
+
+
+def test_ctrl_c_before_anything_was_said_tells_the_robot_nothing(namespace, tmp_path):
+    with Outside(namespace, DOMAIN) as nobody, command(tmp_path, "say", GO, *on(namespace)) as say:
+        heard = nobody.transport.publisher(topics.SAFETY)
+        wait_until(lambda: heard.readers, "it looks for a robot")
+        assert say.end(signal.SIGINT) == 130
+        assert say.err == "mobile-vla: stopped\n"
+
+
+@pytest.mark.parametrize("json_too", [(), ("--json",)])
+def test_a_stop_under_way_is_told_at_once(robot, supervisor, namespace, call, json_too):
+    def hang():
+        robot.wait_for(instruction=GO)
+        supervisor.stop(Reason.BASE_FAILED, "the camera hangs")
+
+    thread = threading.Thread(target=hang, daemon=True)
+    thread.start()
+    code, out, err = call("say", GO, *on(namespace), *json_too)
+    thread.join(LIMIT_S)
+    assert (code, err) == (1, "")
+    if not json_too:
+        assert out == "protective_stop: the camera hangs; the instruction stays in force: mobile-vla resume goes on\n"
+        return
+    told = json.loads(out)
+    assert (told["ending"], told["state"], told["sentence"]) == (None, "protective_stop", "the camera hangs")
+    assert told["in_force"] is True
 
 
 def test_stop_rearm_and_resume_tell_the_state(robot, namespace, call, refuse):
@@ -73,6 +119,7 @@ def test_stop_rearm_and_resume_tell_the_state(robot, namespace, call, refuse):
 @pytest.mark.parametrize("command", [("say", GO), ("stop",), ("rearm",), ("resume",)])
 def test_where_no_robot_is_up_it_says_so(command, refuse, namespace, monkeypatch):
     monkeypatch.setattr(operator, "FOUND_WITHIN_S", 0.3)
+    monkeypatch.setattr(operator, "STOP_FOUND_WITHIN_S", 0.3)
     assert "no robot is up here" in refuse(*command, *on(namespace))
 
 

@@ -103,3 +103,11 @@ def test_the_simulated_robot_takes_no_settings(more):
 def test_no_robot_at_all_is_refused():
     with pytest.raises(ConfigError, match="no camera is configured"):
         robot_of(parse())
+
+
+@pytest.mark.parametrize(("part", "kind"), [("camera", "pattern"), ("base", "ideal"), ("camera", "topic")])
+def test_a_command_names_the_parts_it_needs(part, kind):
+    robot = robot_of(parse(f"{part}.kind={kind}"), needs=(part,))
+    assert getattr(robot, f"{part}_kind") == kind
+    with pytest.raises(ConfigError, match=r"no (camera|base) is configured"):
+        robot_of(parse(f"{part}.kind={kind}"))

@@ -117,7 +117,7 @@ def test_an_impossible_speed_is_refused(speed, capsys):
 
 def test_no_robot_is_refused():
     wanted = options()
-    with pytest.raises(ConfigError, match="no camera is configured"):
+    with pytest.raises(ConfigError, match="no base is configured"):
         wanted.run(wanted)
 
 

@@ -73,7 +73,7 @@ def test_four_processes_drive_the_simulated_robot_to_its_target(drive):
     assert drive.code == 0, drive.err
     verdict = json.loads(drive.out[drive.out.index("{") :])
     assert verdict["success"] is True
-    assert verdict["failure"] == "success"
+    assert verdict["failure"] is None
     assert verdict["touched"] is None
     assert (verdict["ending"], verdict["status"]) == ("finished", "arrived")
     assert verdict["instruction"] == WORDS
@@ -175,13 +175,49 @@ def test_the_table_of_the_simulation_with_a_recorder():
         (("camera.kind=pattern", "base.kind=ideal", "--say", "go to the cup"), "add --sim"),
         (("--sim", "--say", "go to the red unicorn"), "unicorn"),
         (("--sim", "--scene", "hiden"), "did you mean hidden"),
+        (("--sim", "--scene", "hiden", "--say", "go to the red cup"), "did you mean hidden"),
+        (("camera.kind=pattern", "base.kind=ideal", "--scene", "hidden"), "add --sim"),
+        (("--sim", "--record", "/proc"), "/proc exists: choose another name"),
         (("--sim", "--remap", "cmd_vel"), "no remapping"),
-        (("--sim", "--domain", 500), "500"),
+        (("camera.kind=pattern", "base.kind=ideal", "--without-policy", "--domain", 500), "500"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_starts(refuse, arguments, words):
     with handlers_kept():
         assert words in refuse("up", *arguments)
+
+
+@pytest.mark.parametrize("module", ["torch", "mujoco"])
+def test_what_is_not_installed_is_said_before_anything_starts(refuse, monkeypatch, module):
+    monkeypatch.setattr(up.importlib.util, "find_spec", lambda name: None if name == module else name)
+    with handlers_kept():
+        assert f"needs {module}, which is not installed here: pip install -e" in refuse("up", "--sim")
+
+
+def test_where_a_robot_is_driven_nothing_is_started(refuse, tmp_path):
+    namespace = new_namespace()
+    robot = ("camera.kind=pattern", "base.kind=ideal")
+    with Outside(namespace, DOMAIN) as outside, command(tmp_path, "node", "control", *on(namespace), robot[1]) as first:
+        outside.listen(topics.SAFETY)
+        wait_until(lambda: outside.safety.get("state") == "holding", lambda: first.err)
+        for other in (("up", *robot, "--without-policy"), ("node", "control", robot[1])):
+            with handlers_kept():
+                assert f"is up here already ({namespace}/control): end it first" in refuse(*other, *on(namespace))
+        assert first.end(signal.SIGTERM) == 0, first.err
+
+
+def test_a_killed_control_node_is_started_again(tmp_path):
+    namespace = new_namespace()
+    robot = ("camera.kind=pattern", "base.kind=ideal", "--without-policy")
+    with Outside(namespace, DOMAIN) as outside, command(tmp_path, "up", *robot, *on(namespace)) as running:
+        outside.listen(topics.SAFETY)
+        wait_until(lambda: outside.safety.get("state") == "holding", lambda: running.err)
+        os.kill(pids(running.err)["control"], signal.SIGKILL)
+        wait_until(lambda: running.err.count("control started") == 2, lambda: running.err)
+        outside.heard[topics.SAFETY.name].clear()
+        wait_until(lambda: outside.safety.get("state") == "holding", lambda: running.err)
+        assert running.err.count("control started") == 2, running.err
+        assert running.end(signal.SIGTERM) == 0, running.err
 
 
 @pytest.mark.parametrize("seconds", ["0", "-3", "nan", "inf"])

@@ -1,7 +1,10 @@
+import platform
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mobile_vla.cli.extras import missing_extra
 from mobile_vla.doctor import torch_wheel
 from mobile_vla.doctor.check import State
 from mobile_vla.doctor.process import Answer
@@ -71,9 +74,17 @@ def test_any_machine_gets_rows_that_can_be_used(seen, gpu):
         (NO_GPU, "https://download.pytorch.org/whl/cpu"),
     ],
 )
-def test_the_line_fits_the_machine(gpu, index):
+def test_the_line_fits_the_machine(gpu, index, monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     (line,) = judge_torch(Torch(None), gpu, SIMULATED).repairs
     assert line.endswith(f"-m pip install torch --index-url {index}")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    (line,) = judge_torch(Torch(None), gpu, SIMULATED).repairs
+    if gpu.jetson is None:
+        assert '-m pip install -e ".[policy]"  #' in line
+        assert 'install -e ".[policy]"' in missing_extra(ModuleNotFoundError("no torch", name="torch"))
+    else:
+        assert line.endswith(index)
     (again,) = judge_torch(torch("2.8.0", trouble="the process was ended by SIGILL"), gpu, SIMULATED).repairs
     assert "--force-reinstall" in again
     assert again.endswith(index)

@@ -1,9 +1,11 @@
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
 from mobile_vla.core import NS_PER_S
 from mobile_vla.monitor.line import LiveLine, line
+from mobile_vla.safety import SafetyState
 
 
 def test_it_tells_state_command_speed_age_and_belief(make_tick):
@@ -32,3 +34,9 @@ def test_on_a_terminal_it_stays_in_one_place(make_tick):
             live.show(make_tick(step * NS_PER_S // 10))
     assert "running" in said.getvalue()
     assert said.getvalue().count("\n") < 5
+
+
+def test_while_it_does_not_run_it_says_why(make_tick):
+    held = replace(make_tick(), state=SafetyState.HOLDING, sentence="the newest frame is 0.5 s old")
+    assert line(held).endswith("driving  the newest frame is 0.5 s old")
+    assert line(make_tick()).endswith("driving")

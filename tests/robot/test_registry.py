@@ -85,14 +85,20 @@ def test_a_kind_that_cannot_be_imported_is_logged_and_hides_no_other(laboratory,
         ("absent", {}, "cannot be imported: No module named .*; install what it needs"),
         ("plain", {}, "no dataclass with a method build"),
         ("spyglass", {"lens": 3}, r"camera spyglass has no setting lens; did you mean lenses\?"),
-        ("spyglass", {"lenses": "three"}, r'camera spyglass do not fit: .*"lenses".*correct that value'),
-        ("spyglass", {"rate_hz": True}, "rate_hz"),
+        ("spyglass", {"lenses": "three"}, "the setting lenses of camera spyglass is 'three'; it needs a whole number"),
+        ("spyglass", {"rate_hz": True}, "the setting rate_hz of camera spyglass is True; it needs a number"),
         ("spyglass", [], "need keys and values"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_remedy(laboratory, kind, settings, sentence):
     with pytest.raises(ConfigError, match=sentence):
         registry.make_camera(kind, settings, MonotonicClock())
+
+
+def test_a_package_that_lies_on_the_path_but_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setattr(registry, "entry_points", lambda group: ())
+    with pytest.raises(ConfigError, match=r"called 'pattern'; none is known: .* not installed, run pip install -e \."):
+        registry.camera_settings("pattern", {})
 
 
 def test_a_kind_that_two_packages_claim_is_refused(laboratory, tmp_path):
@@ -120,6 +126,10 @@ class Whole:
     parts: tuple[Part, ...] = ()
     limit_s: float | None = None
     numbers: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.limit_s is not None and self.limit_s < 0:
+            raise ConfigError("limit_s needs to be at least 0")
 
 
 def test_plain_values_become_what_the_fields_say():
@@ -152,10 +162,14 @@ def test_plain_values_become_what_the_fields_say():
         ({"part": {"lenght_m": 1.0}}, r"the whole has no setting part.lenght_m; did you mean part.length_m\?"),
         ({"parts": [{"length_m": 1.0}, {"size": 1}]}, r"no setting parts\[1\].size; known are kind, length_m"),
         ({"part": {}}, "the whole needs a value for part.length_m"),
-        ({"parts": [{"length_m": 1.0, "kind": "odd"}]}, "kind"),
+        ({"parts": [{"length_m": 1.0, "kind": "odd"}]}, "is 'odd'; it needs 'long' or 'short'"),
         ({"parts": ["odd"]}, "parts"),
-        ({"triple": [1.0, 2.0]}, "triple"),
-        ({"rows": 3}, "rows"),
+        ({"part": "odd"}, "is 'odd'; it needs keys and values or nothing"),
+        ({"triple": [1.0, 2.0]}, r"triple of the whole is \[1.0, 2.0\]; it needs three numbers in a list"),
+        ({"rows": 3}, "is 3; it needs a list"),
+        ({"limit_s": "soon"}, "is 'soon'; it needs a number or nothing"),
+        ({"folder": 3}, "is 3; it needs a path"),
+        ({"limit_s": -1}, "the whole: limit_s needs to be at least 0"),
         ({"numbers": {"a": "b"}}, "numbers"),
     ],
 )

@@ -237,6 +237,26 @@ def test_a_reader_that_dies_or_hangs_delays_no_writer_and_is_forgotten(domain, n
         process.close()
 
 
+def test_a_reader_that_hangs_while_a_writer_closes_is_waited_for_no_longer_than_allowed(domain, namespace):
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Event()
+    config = NodeConfig("reader", namespace, domain=domain, localhost_only=True)
+    process = spawn.Process(target=_read, args=(config, ready), daemon=True)
+    process.start()
+    try:
+        writer = DdsTransport(NodeConfig("writer", namespace, domain=domain, localhost_only=True))
+        publisher = writer.publisher(WORDS)
+        assert ready.wait(60)
+        assert writer.wait_for_readers(WORDS, 1, LONG_S)
+        os.kill(process.pid, signal.SIGSTOP)
+        publisher.publish(messages.string("nobody will ever acknowledge this"))
+        writer.close()
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+
+
 def test_a_process_that_forgets_to_close_ends_quietly(domain):
     program = (
         "from mobile_vla.ros.dds import DdsTransport; from mobile_vla.ros.transport import NodeConfig\n"

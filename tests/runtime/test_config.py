@@ -9,7 +9,7 @@ from mobile_vla.robot.bases.ideal import Ideal
 from mobile_vla.robot.cameras.faults import Fault
 from mobile_vla.robot.cameras.pattern import Pattern
 from mobile_vla.robot.cameras.usb import Usb
-from mobile_vla.runtime.config import RobotConfig, at_rate, read_robot
+from mobile_vla.runtime.config import NO_KIND, Absent, RobotConfig, at_rate, read_robot
 from mobile_vla.safety import Limits, SafetyConfig
 
 LEAST = ["camera.kind=pattern", "base.kind=ideal"]
@@ -57,6 +57,22 @@ def test_two_overrides_make_a_robot_without_a_file():
     base.close()
 
 
+@pytest.mark.parametrize(("part", "other"), [("camera", "base"), ("base", "camera")])
+def test_what_is_not_needed_may_be_absent_until_it_is_built(part, other):
+    override = "camera.kind=pattern" if part == "camera" else "base.kind=ideal"
+    robot = read_robot(None, [override], needs=(part,))
+    assert (getattr(robot, f"{other}_kind"), getattr(robot, other)) == (NO_KIND, Absent(other))
+    assert getattr(robot, f"{part}_kind") in ("pattern", "ideal")
+    for refused in (
+        lambda: getattr(robot, other).build(MonotonicClock()),
+        lambda: read_robot(None, [override], needs=(other,)),
+        lambda: read_robot(None, [override]),
+        lambda: read_robot(None, [override, f"{other}.port=7"], needs=(part,)),
+    ):
+        with pytest.raises(ConfigError, match=f"no {other} is configured: set {other}.kind to one of"):
+            refused()
+
+
 def test_overrides_go_before_the_file(path):
     robot = read_robot(path, ["name=van", "camera.width=96", "safety.standstill.linear_mps=0.03", "base.lag_s=1"])
     assert robot.name == "van"
@@ -84,9 +100,12 @@ def test_values_of_overrides_may_hold_spaces_equals_signs_and_exclamation_marks(
         ([*LEAST, "camra.width=3"], r"unknown key camra; did you mean camera\?"),
         ([*LEAST, "limits.sped=3"], r"limits has no setting sped; did you mean speed\?"),
         ([*LEAST, "safety.standstill.linear=3"], r"safety has no setting standstill.linear; did you mean standstill"),
-        ([*LEAST, "safety.stale_after_s=soon"], "the settings of safety do not fit: .*stale_after_s"),
-        ([*LEAST, "safety.stale_after_s.x=1"], "has no setting|do not fit"),
-        ([*LEAST, "limits.speed=[1, 2]"], "speed"),
+        ([*LEAST, "safety.stale_after_s=soon"], "the setting stale_after_s of safety is 'soon'; it needs a number"),
+        ([*LEAST, "safety.stale_after_s.x=1"], "stale_after_s of safety is {'x': 1}; it needs a number"),
+        ([*LEAST, "limits.speed=[1, 2]"], r"speed of limits is \[1, 2\]; it needs three numbers in a list"),
+        ([*LEAST, "limits.speed=0.3"], r"speed of limits is 0.3; it needs three numbers in a list"),
+        ([*LEAST, "limits.planar_speed=-1"], "limits: planar_speed needs"),
+        ([*LEAST, "ranges.mount=[0, 0, .nan]"], "ranges: the mount of the range sensor"),
         ([*LEAST, "camera=usb"], "'usb' under camera: give keys and values, e.g. camera.kind"),
         ([*LEAST, "camera.width"], "is no override: write key=value"),
         ([*LEAST, ".width=3"], "is no override"),
@@ -115,6 +134,9 @@ def test_a_value_without_keys_takes_none(path):
         ("camera: usb", "'usb' under camera"),
         ("speed: 3", "unknown key speed; known are base, camera"),
         ("", "no camera is configured"),
+        ("camera: {kind: pattern, widht: 3}", "robot.yaml: camera pattern has no setting widht"),
+        ("camera: {kind: pattern}\nbase: {kind: ideal}\nlimits: {speed: 3}", "robot.yaml: the setting speed of limits"),
+        ("camera: {kind: pattern}\nbase: {kind: ideal}\nname: 3", "robot.yaml: the robot's name is 3"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path, text, sentence):

@@ -3,6 +3,7 @@ import threading
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from mobile_vla.core import (
@@ -20,7 +21,7 @@ from mobile_vla.core import (
     Twist,
 )
 from mobile_vla.runtime import DriveConfig, DriveLoop, Ending
-from mobile_vla.safety import Reason, SafetyConfig, SafetyState, Supervisor
+from mobile_vla.safety import Clearance, ClearanceConfig, Reason, SafetyConfig, SafetyState, Supervisor
 from robot.simple import CountingCamera, FollowingBase
 
 from .scripted import ScriptedPolicy
@@ -409,3 +410,17 @@ def test_threaded_an_interrupt_stops_the_base_and_the_threads():
         rig.loop.run_threaded(GO)
     rig.require_stopped()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("drive-")]
+
+
+def test_it_heeds_the_range_sensor():
+    rig = Rig(safety=SafetyConfig(clearance=ClearanceConfig(0.15, 0.2)), policy=ScriptedPolicy(), time_limit_s=3.0)
+    assert rig.loop.run_blocking(GO).reason is Reason.RANGE_TOO_OLD
+    assert {tick.twist for tick in rig.ticks} == {ZERO_TWIST}
+
+    def free():
+        return Clearance(np.zeros(1), np.full(1, 5.0), rig.clock.now_ns())
+
+    loop = DriveLoop(
+        rig.camera, rig.base, rig.policy, rig.supervisor, rig.clock, DriveConfig(time_limit_s=3.0), clearance=free
+    )
+    assert loop.run_blocking(GO).reason is Reason.DRIVING

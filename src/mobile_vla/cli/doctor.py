@@ -72,7 +72,8 @@ def run(options: argparse.Namespace) -> int:
         from mobile_vla.doctor.show import print_table
 
         print_table(checks, Console())
-        drive = f"a drive with {options.robot}" if options.robot or options.settings else "a simulated drive"
+        robot = " ".join(map(str, filter(None, (options.robot, *options.settings))))
+        drive = f"a drive with {robot}" if robot else "a simulated drive"
         print(f"\n{drive} {'would fail' if fails else 'can begin'}")
     return 1 if fails else 0
 

@@ -16,8 +16,11 @@ from mobile_vla.cli.shared import (
     positive,
     print_json,
 )
+from mobile_vla.core import ConfigError
 
 DEFAULT_SEED = 1
+SIMULATED_ALONE = ("scene", "seed", "pace", "base", "out")
+"""Options that mean nothing to a robot with a body."""
 
 
 def add_to(commands: Commands) -> None:
@@ -27,8 +30,10 @@ def add_to(commands: Commands) -> None:
     add_robot(parser)
     parser.add_argument("--no-ros", action="store_true", help="with --robot: publish no preview and no diagnostics")
     add_node(parser)
-    parser.add_argument("--scene", metavar="SCENARIO", help="by default a scene that has what the words name")
-    parser.add_argument("--seed", type=natural, help="which scene")
+    parser.add_argument(
+        "--scene", metavar="SCENARIO", help="simulated: by default a scene that has what the words name"
+    )
+    parser.add_argument("--seed", type=natural, help="simulated: which scene")
     add_policy(parser)
     parser.add_argument(
         "--allow-missing",
@@ -40,12 +45,12 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--allow-unproven", action="store_true", help="drive with a salvaged policy whose bytes no checksum proves"
     )
-    parser.add_argument(
-        "--pace", type=not_negative, default=1.0, help="1 as fast as life (default), 0 as fast as can be"
-    )
-    parser.add_argument("--base", choices=("rollers", "planar"), default="rollers", help="how the wheels are simulated")
+    parser.add_argument("--pace", type=not_negative, help="simulated: 1 as fast as life (default), 0 as fast as can be")
+    parser.add_argument("--base", choices=("rollers", "planar"), help="simulated: how the wheels are (default rollers)")
     parser.add_argument("--max-seconds", type=positive, default=60.0, metavar="S", help="time limit (default 60)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where film and map go; by default out/drive-TIME")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="simulated: where film and map go; by default out/drive-TIME"
+    )
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -53,6 +58,11 @@ def add_to(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Drive; 0 when the robot did as it was told, 1 when not."""
     if options.robot or options.settings:
+        for name in SIMULATED_ALONE:
+            if getattr(options, name) is not None:
+                raise ConfigError(
+                    f"--{name} is for the simulated robot: leave it out, or leave out --robot and settings"
+                )
         from mobile_vla.cli import drive_robot
 
         return drive_robot.run(options)
@@ -82,11 +92,12 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or Path("out") / time.strftime("drive-%Y%m%d-%H%M%S")
     out.mkdir(parents=True, exist_ok=True)
     console = Console(quiet=options.json, highlight=False, soft_wrap=True)
-    world = World(options.base)
+    world = World("rollers" if options.base is None else options.base)
     world.load(scene)
     console.print(f"understood: {goal_in_words(goal)}")
     console.print(f"scene: {scene.scenario}, seed {scene.seed}; drawn by {world.renderer_name}")
-    show = Show(out / "drive.mp4", out / "drive.png", options.pace, options.max_seconds)
+    pace = 1.0 if options.pace is None else options.pace
+    show = Show(out / "drive.mp4", out / "drive.png", pace, options.max_seconds)
     outcome, verdict = drive_and_show(world, goal, instruction, policy, show, console)
     sentence = outcome_in_words(goal, outcome, verdict, len(scene.obstacles))
     console.print(f"{show.film}\n{show.chart}\n{sentence}")

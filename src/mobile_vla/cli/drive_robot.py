@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from mobile_vla.cli.robot_options import node_config, robot_of
@@ -13,64 +14,170 @@ from mobile_vla.cli.shared import policy_folder, print_json
 from mobile_vla.core import ConfigError
 
 if TYPE_CHECKING:
-    from mobile_vla.runtime import DriveLoop, Tick
-    from mobile_vla.safety import Supervisor
+    from mobile_vla.core import Goal, Instruction
+    from mobile_vla.ros.preview import Preview
+    from mobile_vla.runtime import Ending, Outcome, Tick
+    from mobile_vla.runtime.config import RobotConfig
+    from mobile_vla.safety import Reason, Supervisor
 
 RATE_HZ = 50.0
 KEYS_EVERY_S = 0.02
+STAND_LIMIT_S = 2.0
 
 
 def run(options: argparse.Namespace) -> int:
     """Drive; 0 when the policy says that it is done and the robot stands, 1 for every other end.
 
-    The space bar is the emergency stop, k and Ctrl-C ramp to rest; so does SIGTERM.
+    From the start on the space bar is the emergency stop and k comes to rest, before the first motion as well as after
+    it. Ctrl-C and SIGTERM end a start, and let a robot that drives ramp to rest.
     """
-    from mobile_vla.core import Instruction, MonotonicClock
+    from mobile_vla.core import Instruction, Mode
     from mobile_vla.language import Grammar, encode, parse
 
-    instruction = Instruction(options.say)
-    parse(options.say, Grammar.load())
+    instruction, goal = Instruction(options.say), parse(options.say, Grammar.load())
     encode(instruction.text)
 
-    import torch
-    from rich.console import Console
-
-    from mobile_vla.monitor.line import LiveLine
-    from mobile_vla.policy.weights import load_policy
-    from mobile_vla.runtime import DriveConfig, DriveLoop, Ending
     from mobile_vla.runtime.config import at_rate
     from mobile_vla.safety import Supervisor
 
-    torch.set_num_threads(1)  # so small a network is fastest so
-    robot, clock = robot_of(options), MonotonicClock()
-    policy = load_policy(policy_folder(options), None, options.allow_missing, options.allow_unproven)
+    robot = robot_of(options)
+    if robot.safety.clearance is not None and options.no_ros:
+        raise ConfigError(
+            "safety.clearance needs the range sensor on the wire: leave out --no-ros, or safety.clearance"
+        )
     supervisor = Supervisor(robot.limits, at_rate(robot.safety, RATE_HZ))
-    camera, base = robot.camera.build(clock), robot.base.build(clock)
-    console = Console(quiet=options.json, highlight=False, soft_wrap=True, stderr=True)
-
+    person = _Person(supervisor)
     with contextlib.ExitStack() as stack:
-        live = stack.enter_context(LiveLine(console))
-        watchers = [live.show]
+        stack.enter_context(_signals(person))
+        _announce(options, robot, goal, stack.enter_context(_keys(person)))
+        preview = None if options.no_ros else stack.enter_context(_preview(options, robot, person))
+        if goal.mode is Mode.STOP:
+            outcome = _stand(robot, supervisor, instruction)
+        else:
+            outcome = _drive(options, robot, supervisor, person, instruction, preview)
+    return _tell(options, outcome)
 
-        def observe(tick: "Tick") -> None:
-            for watcher in watchers:
-                watcher(tick)
 
-        config = DriveConfig(options.max_seconds, control_rate_hz=RATE_HZ)
-        loop = DriveLoop(camera, base, policy, supervisor, clock, config, observe)
-        if not options.no_ros:
-            from mobile_vla.ros.connect import connect
-            from mobile_vla.ros.preview import Preview
+class _Person:
+    """What was asked for by key, signal or wire, from the start of the command on."""
 
-            transport = connect(node_config(options, "drive"))
-            watchers.append(stack.enter_context(Preview(transport, supervisor.emergency_stop)).show)
+    def __init__(self, supervisor: "Supervisor") -> None:
+        self._supervisor = supervisor
+        self.drives = False
+        self.wants_rest = False
+        self.stopped: str | None = None
+
+    def emergency_stop(self, sentence: str) -> None:
+        """From any thread."""
+        self._supervisor.emergency_stop(sentence)
+        self.stopped = self.stopped or sentence
+
+    def outcome(self, instruction: "Instruction") -> "Outcome | None":
+        """How a drive ended that never began, None when it may begin."""
+        from mobile_vla.runtime import Ending
+        from mobile_vla.safety import Reason
+
+        if self.stopped is not None:
+            return _unmoved(instruction, Ending.STOPPED, Reason.EMERGENCY_STOP, self.stopped)
+        if self.wants_rest:
+            return _unmoved(instruction, Ending.REQUESTED, Reason.IDLE, "stopped on request before it moved")
+        return None
+
+
+def _drive(
+    options: argparse.Namespace,
+    robot: "RobotConfig",
+    supervisor: "Supervisor",
+    person: _Person,
+    instruction: "Instruction",
+    preview: "Preview | None",
+) -> "Outcome":
+    import torch
+    from rich.console import Console
+
+    from mobile_vla.core import MonotonicClock, SafetyLatchedError
+    from mobile_vla.monitor.line import LiveLine
+    from mobile_vla.policy.weights import load_policy
+    from mobile_vla.runtime import DriveConfig, DriveLoop
+
+    torch.set_num_threads(1)  # so small a network is fastest so
+    clock = MonotonicClock()
+    policy = load_policy(policy_folder(options), None, options.allow_missing, options.allow_unproven)
+    camera, base = robot.camera.build(clock), robot.base.build(clock)
+    live = LiveLine(Console(quiet=options.json, highlight=False, soft_wrap=True, stderr=True))
+
+    def observe(tick: "Tick") -> None:
+        live.show(tick)
+        if preview is not None:
+            preview.show(tick)
+        if person.wants_rest:
+            loop.request_stop()
+
+    config = DriveConfig(options.max_seconds, control_rate_hz=RATE_HZ)
+    clearance = preview.clearance if preview is not None else None
+    loop = DriveLoop(camera, base, policy, supervisor, clock, config, observe, clearance)
+    if ended := person.outcome(instruction):
+        return ended
+    with contextlib.ExitStack() as stack:
         for device in (camera, base):
             stack.callback(device.close)
             device.open()
-        stack.enter_context(_signals(loop))
-        stack.enter_context(_keys(loop, supervisor))
-        outcome = loop.run_threaded(instruction)
-    done = outcome.ending is Ending.FINISHED
+        stack.enter_context(live)
+        person.drives = True
+        if ended := person.outcome(instruction):
+            return ended
+        try:
+            return loop.run_threaded(instruction)
+        except SafetyLatchedError:  # a stop came since it was asked for last
+            if ended := person.outcome(instruction):
+                return ended
+            raise
+
+
+def _stand(robot: "RobotConfig", supervisor: "Supervisor", instruction: "Instruction") -> "Outcome":
+    """Tell the base to stop, and look whether it stands."""
+    from mobile_vla.core import NS_PER_S, MonotonicClock
+    from mobile_vla.runtime import Ending
+    from mobile_vla.safety import Reason
+
+    clock = MonotonicClock()
+    base = robot.base.build(clock)
+    with contextlib.ExitStack() as stack:
+        stack.callback(base.close)
+        base.open()
+        base.stop()
+        until_ns = clock.now_ns() + round(STAND_LIMIT_S * NS_PER_S)
+        while not (stands := supervisor.config.standstill.holds(base.velocity())) and clock.now_ns() < until_ns:
+            clock.sleep_until(clock.now_ns() + NS_PER_S // 50)
+    if stands:
+        return _unmoved(instruction, Ending.FINISHED, Reason.IDLE, "nothing to do: the robot stands")
+    sentence = "the base was told to stop and still moves: use its switch"
+    return _unmoved(instruction, Ending.STOPPED, Reason.IDLE, sentence, at_rest=False)
+
+
+def _unmoved(
+    instruction: "Instruction", ending: "Ending", reason: "Reason", sentence: str, at_rest: bool = True
+) -> "Outcome":
+    from mobile_vla.runtime import Outcome
+
+    return Outcome(ending, None, reason, sentence, instruction, 0.0, 0, 0, at_rest, None)
+
+
+def _announce(options: argparse.Namespace, robot: "RobotConfig", goal: "Goal", has_keys: bool) -> None:
+    from mobile_vla.monitor.words import goal_in_words
+
+    if not options.json:
+        print(f"{robot.name}: camera {robot.camera_kind}, base {robot.base_kind}", file=sys.stderr)
+        print(f"understood: {goal_in_words(goal)}", file=sys.stderr)
+    if not has_keys:
+        print("no terminal: the keyboard cannot stop the robot; mobile-vla stop and signals can", file=sys.stderr)
+    elif not options.json:
+        print("space: emergency stop; k or Ctrl-C: come to rest", file=sys.stderr)
+
+
+def _tell(options: argparse.Namespace, outcome: "Outcome") -> int:
+    from mobile_vla.runtime import Ending
+
     if options.json:
         print_json(
             {
@@ -84,18 +191,50 @@ def run(options: argparse.Namespace) -> int:
             }
         )
     else:
-        word = outcome.status or "the policy said nothing"
-        print(f"{outcome.ending}: {word if done else outcome.sentence}, {outcome.duration_s:.1f} s")
-    return 0 if done else 1
+        print(_in_words(outcome, options.max_seconds))
+    return 0 if outcome.ending is Ending.FINISHED else 1
+
+
+def _in_words(outcome: "Outcome", limit_s: float) -> str:
+    """One sentence: how the drive ended, and why."""
+    from mobile_vla.runtime import Ending
+    from mobile_vla.safety import Reason
+
+    moves = "" if outcome.at_rest else "; it was not seen to stand: use its switch"
+    if outcome.ending is Ending.FINISHED:
+        said = f"done: the policy says {outcome.status}, {outcome.duration_s:.1f} s"
+        return (said if outcome.status else outcome.sentence) + moves
+    if outcome.ending is Ending.REQUESTED:
+        return f"stopped on request{moves}"
+    if outcome.ending is not Ending.TIME_LIMIT:
+        return f"stopped: {outcome.sentence}{moves}"
+    policy = f"the policy was {outcome.status}" if outcome.status else "the policy said nothing"
+    held = "" if outcome.reason is Reason.DRIVING else f", the robot held: {outcome.sentence}"
+    return f"not done: time limit of {limit_s:g} s, {policy}{held}{moves}"
 
 
 @contextlib.contextmanager
-def _signals(loop: "DriveLoop") -> Iterator[None]:
-    """Ctrl-C and SIGTERM ramp to rest; the second one ends at once, with the base's stop."""
+def _preview(options: argparse.Namespace, robot: "RobotConfig", person: _Person) -> Iterator["Preview"]:
+    """What others see, and their stop; NotAloneError where somebody drives this robot already."""
+    from mobile_vla.ros.alone import require_alone
+    from mobile_vla.ros.connect import connect
+    from mobile_vla.ros.preview import Preview
 
-    def ask(number: int, frame: object) -> None:
-        loop.request_stop()
-        signal.signal(number, signal.default_int_handler)
+    transport = connect(node_config(options, "drive"))
+    ranges = robot.ranges if robot.safety.clearance is not None else None
+    with Preview(transport, person.emergency_stop, ranges, robot.base_kind != "cmd_vel") as preview:
+        require_alone(transport)
+        yield preview
+
+
+@contextlib.contextmanager
+def _signals(person: _Person) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ramp to rest; a second one, or one before the drive, ends at once, with the base's stop."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if not person.drives or person.wants_rest:
+            signal.default_int_handler(number, frame)
+        person.wants_rest = True
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -106,8 +245,8 @@ def _signals(loop: "DriveLoop") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _keys(loop: "DriveLoop", supervisor: "Supervisor") -> Iterator[None]:
-    """Space stops, where there is a terminal."""
+def _keys(person: _Person) -> Iterator[bool]:
+    """Read keys where there is a terminal; tells whether there is one."""
     from mobile_vla.core import MonotonicClock
     from mobile_vla.teleop import Button, Keyboard
 
@@ -115,23 +254,22 @@ def _keys(loop: "DriveLoop", supervisor: "Supervisor") -> Iterator[None]:
     try:
         keyboard.open()
     except ConfigError:
-        print("no terminal: the keyboard cannot stop the robot; mobile-vla stop and signals can", file=sys.stderr)
-        yield
+        yield False
         return
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(KEYS_EVERY_S):
+        while person.stopped is None and not over.wait(KEYS_EVERY_S):
             pressed = keyboard.read().pressed
             if Button.EMERGENCY_STOP in pressed:
-                supervisor.emergency_stop("the space bar was pressed")
+                person.emergency_stop("the space bar was pressed")
             if pressed & {Button.STOP, Button.QUIT}:
-                loop.request_stop()
+                person.wants_rest = True
 
     thread = threading.Thread(target=watch, name="keys", daemon=True)
     thread.start()
     try:
-        yield
+        yield True
     finally:
         over.set()
         thread.join(1.0)

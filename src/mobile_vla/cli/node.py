@@ -1,15 +1,16 @@
 """``mobile-vla node``: one of the robot's processes, alone. ``mobile-vla up`` starts them all."""
 
 import argparse
+import json
+import math
 import signal
-import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobile_vla.cli.robot_options import add_node, add_robot, node_config, robot_of
-from mobile_vla.cli.shared import Commands, add_json, add_policy, natural, policy_folder, positive, print_json
+from mobile_vla.cli.robot_options import add_node, add_robot, node_config, require_undriven, robot_of
+from mobile_vla.cli.shared import Commands, add_json, add_policy, natural, policy_folder, positive
 from mobile_vla.cli.teleop import add_stick, stick_of
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _camera(options: argparse.Namespace, transport: "Transport") -> Run:
     from mobile_vla.core import MonotonicClock
     from mobile_vla.ros.nodes.camera import CameraNode
 
-    return CameraNode(transport, robot_of(options).camera.build(MonotonicClock())).run
+    return CameraNode(transport, robot_of(options, needs=("camera",)).camera.build(MonotonicClock())).run
 
 
 def _inference(options: argparse.Namespace, transport: "Transport") -> Run:
@@ -95,10 +96,12 @@ def _control(options: argparse.Namespace, transport: "Transport") -> Run:
     from mobile_vla.runtime.mission import MissionConfig
     from mobile_vla.safety import Supervisor
 
-    robot = robot_of(options)
+    robot = robot_of(options, needs=("base",))
+    base = robot.base.build(MonotonicClock())
+    require_undriven(options)
     node = ControlNode(
         transport,
-        robot.base.build(MonotonicClock()),
+        base,
         Supervisor(robot.limits, at_rate(robot.safety, RATE_HZ)),
         MissionConfig(time_limit_s=options.max_seconds),
         publish_odometry=robot.base_kind != "cmd_vel",
@@ -155,20 +158,33 @@ NODES: tuple[tuple[str, Callable[[argparse.Namespace, Any], Run], str], ...] = (
 
 
 def _print_snapshot(snapshot: "Snapshot") -> None:
-    print_json(
-        {
-            "level": snapshot.level.name,
-            "instruction": snapshot.instruction,
-            "safety": dict(snapshot.safety.values) if snapshot.safety else None,
-            "topics": {
-                line.topic.name: {"freshness": line.freshness, "rate_hz": round(line.rate_hz, 2), "age_s": line.age_s}
-                for line in snapshot.topics
-            },
-            "nodes": {name: {"message": node.message, **node.values} for name, node in snapshot.nodes.items()},
-            "silent_nodes": snapshot.silent_nodes,
-        }
-    )
-    sys.stdout.flush()
+    """One object in one line, for programs that read line by line."""
+    values = {
+        "level": snapshot.level.name,
+        "instruction": snapshot.instruction,
+        "safety": _numbers(snapshot.safety.values) if snapshot.safety else None,
+        "topics": {
+            line.topic.name: {"freshness": line.freshness, "rate_hz": round(line.rate_hz, 2), "age_s": line.age_s}
+            for line in snapshot.topics
+        },
+        "nodes": {name: {"message": node.message, **_numbers(node.values)} for name, node in snapshot.nodes.items()},
+        "silent_nodes": snapshot.silent_nodes,
+    }
+    print(json.dumps(values, ensure_ascii=False, separators=(",", ":")), flush=True)
+
+
+def _numbers(values: Mapping[str, str]) -> dict[str, str | int | float]:
+    """On the wire a diagnosis has words alone; what JSON would read as a number becomes one."""
+    return {key: _number(text) for key, text in values.items()}
+
+
+def _number(text: str) -> str | int | float:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if is_number else text
 
 
 class _Table:

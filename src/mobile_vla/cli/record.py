@@ -17,7 +17,7 @@ from typing_extensions import Self
 
 from mobile_vla.cli.robot_options import add_node, add_robot, robot_of
 from mobile_vla.cli.shared import RUNS, Commands, add_json, count, policy_folder, positive, print_json
-from mobile_vla.cli.teleop import add_stick, stick_of
+from mobile_vla.cli.teleop import add_stick, require_no_ranges, stick_of
 from mobile_vla.record.aside import Aside
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def add_to(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Record until the person quits: 0, also when nothing was kept; an error when robot, disk or data set fail."""
     config = robot_of(options)
+    require_no_ranges(config)
 
     from mobile_vla.core import Kind, MonotonicClock
     from mobile_vla.record.plan import default_plan, one_of, read_plan

@@ -1,6 +1,8 @@
 """Options of the commands that have to do with a robot on the wire: which robot, which node, which names."""
 
 import argparse
+import contextlib
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,8 +60,17 @@ def node_config(options: argparse.Namespace, name: str) -> "NodeConfig":
     return NodeConfig(name, options.namespace, remap, options.domain, options.localhost, Carrier(options.transport))
 
 
-def robot_of(options: argparse.Namespace) -> "RobotConfig":
-    """The robot that is meant; a camera or base that is a topic speaks as the node does."""
+def require_undriven(options: argparse.Namespace) -> None:
+    """NotAloneError where a control node or drive has this robot: listens for 1.5 s as a node of its own."""
+    from mobile_vla.ros.alone import require_alone
+    from mobile_vla.ros.connect import connect
+
+    with contextlib.closing(connect(node_config(options, "lookout"))) as transport:
+        require_alone(transport)
+
+
+def robot_of(options: argparse.Namespace, needs: Collection[str] = ("camera", "base")) -> "RobotConfig":
+    """The robot that is meant, with the parts that are needed; a camera or base that is a topic speaks as the node."""
     from mobile_vla.ros.devices import CmdVel, TopicCamera, Wire
     from mobile_vla.runtime.config import RobotConfig, read_robot
 
@@ -72,7 +83,7 @@ def robot_of(options: argparse.Namespace) -> "RobotConfig":
         camera = TopicCamera(topic=SIM_IMAGE.name, rate_hz=SIM_IMAGE_HZ)
         robot = RobotConfig("topic", camera, "cmd_vel", CmdVel(), name="sim", limits=LIMITS)
     else:
-        robot = read_robot(options.robot, options.settings)
+        robot = read_robot(options.robot, options.settings, needs)
     here = Wire(options.namespace, options.transport, options.domain, options.localhost)
     if isinstance(robot.camera, TopicCamera) and robot.camera.wire == Wire():
         robot = replace(robot, camera=replace(robot.camera, wire=here))

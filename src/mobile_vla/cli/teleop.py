@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from mobile_vla.cli.robot_options import add_node, add_robot, node_config, robot_of
 from mobile_vla.cli.shared import Commands, add_json, print_json
+from mobile_vla.core import ConfigError
 
 if TYPE_CHECKING:
     from mobile_vla.core import Clock
     from mobile_vla.record.hands import HandStep
     from mobile_vla.ros.transport import NodeConfig, Received, Transport
+    from mobile_vla.runtime.config import RobotConfig
     from mobile_vla.teleop import Stick, StickState
 
 
@@ -64,6 +66,15 @@ def stick_of(options: argparse.Namespace, clock: "Clock") -> "Stick":
     return Gamepad(clock, device, dead_man=not options.no_dead_man)
 
 
+def require_no_ranges(config: "RobotConfig") -> None:
+    """ConfigError for a robot that is to heed a range sensor: without readings it would hold for ever."""
+    if config.safety.clearance is not None:
+        raise ConfigError(
+            "safety.clearance needs the range sensor on the wire: "
+            "drive with mobile-vla up and node joy, or leave it out"
+        )
+
+
 class JoyTopic:
     """The topic ``joy`` as a stick; every pad that publishes as ``joy/game_controller_node`` does."""
 
@@ -102,7 +113,8 @@ class JoyTopic:
 
 def run(options: argparse.Namespace) -> int:
     """Drive until the person quits; 0 then, and an error when the robot fails."""
-    config = robot_of(options)
+    config = robot_of(options, needs=("base",))
+    require_no_ranges(config)
 
     from rich.console import Console
 

@@ -1,6 +1,7 @@
 """``mobile-vla up``: all processes of a robot, started, watched, and started again when they end."""
 
 import argparse
+import importlib.util
 import queue
 import signal
 import sys
@@ -8,7 +9,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobile_vla.cli.robot_options import add_node, add_robot, node_config, node_words, robot_of
+from mobile_vla.cli.robot_options import (
+    add_node,
+    add_robot,
+    node_config,
+    node_words,
+    require_undriven,
+    robot_of,
+)
 from mobile_vla.cli.shared import Commands, add_json, add_policy, natural, positive, print_json
 from mobile_vla.core import ConfigError, MobileVLAError
 
@@ -16,6 +24,7 @@ if TYPE_CHECKING:
     from mobile_vla.ros.processes import Row
     from mobile_vla.ros.transport import Received
 
+SCENARIO = "distractors"
 WATCH_S = 0.1
 UP_WITHIN_S = 90.0
 
@@ -26,7 +35,11 @@ def add_to(commands: Commands) -> None:
     add_robot(parser)
     add_policy(parser)
     add_node(parser)
-    parser.add_argument("--scene", default="distractors", metavar="SCENARIO", help="with --sim: what kind of scene")
+    parser.add_argument(
+        "--scene",
+        metavar="SCENARIO",
+        help=f"with --sim: what kind of scene; by default one that fits what --say says, or {SCENARIO}",
+    )
     parser.add_argument("--seed", type=natural, default=1, help="with --sim: which scene of that kind")
     parser.add_argument("--max-seconds", type=positive, default=120.0, metavar="S", help="of one instruction")
     parser.add_argument(
@@ -48,15 +61,7 @@ def run(options: argparse.Namespace) -> int:
     from mobile_vla.ros.processes import Processes
     from mobile_vla.ros.topics import DIAGNOSTICS
 
-    if options.raw and not options.record:
-        raise ConfigError("--raw says how to record: give --record DIR too")
-    robot_of(options)  # what is wrong with it is said here, once, and not by each process
-    if options.say is not None:
-        _choose_scene(options)
-    elif options.sim:
-        from mobile_vla.sim.choose import named_scene
-
-        named_scene(options.scene, options.seed)
+    _require_startable(options)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -134,16 +139,45 @@ class NoVerdictError(MobileVLAError):
 def _in_words(verdict: dict[str, Any]) -> str:
     where = verdict["stop_distance_m"]
     distance = "" if where is None else f", {where:.2f} m from what was named"
-    return f"{verdict['failure']}: {verdict['ending']}, {verdict['status']}{distance}, {verdict['duration_s']:.1f} s"
+    outcome = verdict["failure"] or "success"
+    return f"{outcome}: {verdict['ending']}, {verdict['status']}{distance}, {verdict['duration_s']:.1f} s"
+
+
+def _require_startable(options: argparse.Namespace) -> None:
+    """What is wrong is said here, once, and not by each process again and again. Chooses the scene for ``--say``."""
+    if options.raw and not options.record:
+        raise ConfigError("--raw says how to record: give --record DIR too")
+    if options.record and options.record.exists():
+        raise ConfigError(f"{options.record} exists: choose another name, a bag is never overwritten")
+    if options.say is not None and not options.sim:
+        raise ConfigError("--say drives and judges in the simulation: add --sim, or use mobile-vla say beside up")
+    if options.scene is not None and not options.sim:
+        raise ConfigError("--scene says where the simulated robot stands: add --sim")
+    robot_of(options)
+    node_config(options, "up")
+    if options.sim:
+        _choose_scene(options)
+        _require_module("mujoco")
+    if not options.without_policy:
+        _require_module("torch")
+    require_undriven(options)
+
+
+def _require_module(name: str) -> None:
+    """As if it were imported here, which takes a while."""
+    if importlib.util.find_spec(name) is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def _choose_scene(options: argparse.Namespace) -> None:
     from mobile_vla.language import Grammar, parse
-    from mobile_vla.sim.choose import scene_for
+    from mobile_vla.sim.choose import named_scene, scene_for
 
-    if not options.sim:
-        raise ConfigError("--say drives and judges in the simulation: add --sim, or use mobile-vla say beside up")
-    scene = scene_for(parse(options.say, Grammar.load()), options.seed)
+    goal = None if options.say is None else parse(options.say, Grammar.load())
+    if goal is None or options.scene is not None:
+        scene = named_scene(options.scene or SCENARIO, options.seed)
+    else:
+        scene = scene_for(goal, options.seed)
     options.scene, options.seed = scene.scenario, scene.seed
 
 
@@ -170,6 +204,6 @@ def table(options: argparse.Namespace) -> tuple["Row", ...]:
         bag = ("node", "recorder", *node, f"--out={options.record}", *raw)
         rows.insert(0, Row("recorder", bag, restart=Restart.NEVER))
     if options.sim:
-        scene = (f"--scene={options.scene}", f"--seed={options.seed}")
+        scene = (f"--scene={options.scene or SCENARIO}", f"--seed={options.seed}")
         rows.insert(0, Row("sim", ("node", "sim", *node, *scene)))
     return tuple(rows)

@@ -5,6 +5,7 @@ or for the processor alone. NVIDIA's builds are at https://pypi.jetson-ai-lab.io
 """
 
 import os
+import platform
 import re
 import shlex
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ _NEWER_JETSON_INDEX = "https://pypi.jetson-ai-lab.io/sbsa/cu130"
 _OLDEST_JETSON = 36
 """Releases of Jetson Linux: 36 is JetPack 6, with Python 3.10; 35 came with 3.8."""
 _TORCH_INDEX = "https://download.pytorch.org/whl"
+_GENERAL_INDEX_FITS = ("x86_64", "AMD64")
 _BUILDS = {11: "cu118", 12: "cu126", 13: "cu130"}
 """The build to take by the newest CUDA that the driver knows: within a major version any of them runs.
 
@@ -170,7 +172,12 @@ def judge_gpu(seen: Torch, gpu: Gpu, purpose: Purpose) -> Check:
 
 
 def install_lines(gpu: Gpu, *, fresh: bool = False) -> tuple[str, ...]:
-    """The line that installs the torch for this machine, if there is one; ``fresh`` where none is installed yet."""
+    """The line that installs the torch for this machine, if there is one; ``fresh`` where none is installed yet.
+
+    Then it is the line of ``cli.extras``, the one that every other command gives, where that brings a torch that fits.
+    """
+    if fresh and gpu.jetson is None and platform.machine() in _GENERAL_INDEX_FITS:
+        return (f'{PIP} install -e ".[policy]"  # in the checkout',)
     again = "" if fresh else " --force-reinstall --no-deps"
     if gpu.jetson is not None:
         if 0 < gpu.jetson.release < _OLDEST_JETSON:

@@ -10,13 +10,17 @@ from typing_extensions import Self
 
 from mobile_vla.core import NS_PER_S
 from mobile_vla.runtime import Tick
+from mobile_vla.safety import SafetyState
 
 SURE = 0.5
 """The policy sees its target when its visibility is above this."""
 
 
 def line(tick: Tick, began_ns: int = 0) -> str:
-    """Time since ``began_ns``, state, command, speed, age of the frame in ms, and the policy's belief."""
+    """Time since ``began_ns``, state, command, speed, age of the frame in ms, and the policy's belief.
+
+    While the robot does not run, the safety layer's sentence says why.
+    """
     twist, grounding = tick.twist, tick.grounding
     speed = math.hypot(tick.measured.vx, tick.measured.vy)
     parts = [
@@ -30,6 +34,8 @@ def line(tick: Tick, began_ns: int = 0) -> str:
         seen = grounding.visibility > SURE
         where = f"{grounding.distance_m:.2f} m {math.degrees(grounding.bearing_rad):+3.0f}°" if seen else "out of view"
         parts += [f"target {where}", grounding.status.value]
+    if tick.state is not SafetyState.RUNNING:
+        parts.append(tick.sentence)
     return "  ".join(parts)
 
 

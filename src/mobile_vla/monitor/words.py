@@ -1,8 +1,12 @@
 """Goals and outcomes in plain words."""
 
+from typing import TYPE_CHECKING
+
 from mobile_vla.core import Colour, Goal, Kind, Mode, Status
 from mobile_vla.runtime import Ending, Outcome
-from mobile_vla.sim.judge import Failure, Verdict
+
+if TYPE_CHECKING:  # a robot may lack what the simulation needs
+    from mobile_vla.sim.judge import Verdict
 
 _MOTIONS = {
     Mode.STOP: ("stop", "stopped"),
@@ -26,7 +30,7 @@ def goal_in_words(goal: Goal) -> str:
     return f"go to the {object_name(goal.target.kind, goal.target.colour)}{side}"
 
 
-def outcome_in_words(goal: Goal, outcome: Outcome, verdict: Verdict, boxes: int) -> str:
+def outcome_in_words(goal: Goal, outcome: Outcome, verdict: "Verdict", boxes: int) -> str:
     """One sentence: what was achieved or what went wrong, and how long it took. ``boxes`` stand in the scene."""
     time = f"{outcome.duration_s:.1f} s"
     if not verdict.success:
@@ -40,7 +44,9 @@ def outcome_in_words(goal: Goal, outcome: Outcome, verdict: Verdict, boxes: int)
     return f"reached the {name}: stopped {verdict.stop_distance_m:.2f} m before it{route}, {time}"
 
 
-def _shortcoming(outcome: Outcome, verdict: Verdict) -> str:
+def _shortcoming(outcome: Outcome, verdict: "Verdict") -> str:
+    from mobile_vla.sim.judge import Failure
+
     if verdict.failure is Failure.TOUCHED:
         return f"touched {_touched(verdict.touched)}"
     if verdict.failure is Failure.NOT_ENDED and outcome.ending is not Ending.TIME_LIMIT:

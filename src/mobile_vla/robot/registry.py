@@ -23,7 +23,19 @@ from mobile_vla.robot.protocols import Base, Camera
 CAMERAS = "mobile_vla.cameras"
 BASES = "mobile_vla.bases"
 
+NOT_INSTALLED = "the package is not installed, run pip install -e . in its checkout"
+"""Why no kind at all is known: Python finds the package on its path, but not its entry points."""
+
 _NOUNS = {CAMERAS: "camera", BASES: "base"}
+_WORDS = {
+    bool: "true or false",
+    float: "a number",
+    int: "a whole number",
+    str: "text",
+    Path: "a path",
+    types.NoneType: "nothing",
+}
+_COUNTS = {2: "two", 3: "three", 4: "four"}
 
 _log = logging.getLogger(__name__)
 
@@ -86,13 +98,18 @@ def read_settings(kind: type[_Settings], values: Mapping[str, Any], where: str) 
     """A settings dataclass from plain values as YAML gives them: lists become tuples, whole numbers floats.
 
     ``where`` names the place in errors. ConfigError for a key that ``kind`` does not have, at any depth (suggests the
-    nearest), for a missing one, and for a value of another type; what ``__post_init__`` raises passes through.
+    nearest), for a missing one, for a value of another type, and for what ``__post_init__`` refuses.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"the settings of {where} need keys and values, not {values!r}")
     prepared = _prepare(kind, values, where, "")
     try:
         return dacite.from_dict(kind, prepared, dacite.Config(strict=True))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except dacite.WrongTypeError as error:
+        given, wanted = _at(values, error.field_path, error.value), _in_words(error.field_type)
+        raise ConfigError(f"the setting {error.field_path} of {where} is {given!r}; it needs {wanted}") from error
     except dacite.MissingValueError as error:
         raise ConfigError(f"{where} needs a value for {error.field_path}: add it to its settings") from error
     except dacite.DaciteError as error:
@@ -131,7 +148,8 @@ def _entries(group: str) -> dict[str, list[EntryPoint]]:
 def _entry(group: str, kind: str) -> EntryPoint:
     known, noun = _entries(group), _NOUNS[group]
     if kind not in known:
-        raise ConfigError(f"there is no kind of {noun} called {kind!r}{nearest(str(kind), known)}")
+        hint = nearest(str(kind), known) if known else f"; none is known: {NOT_INSTALLED}"
+        raise ConfigError(f"there is no kind of {noun} called {kind!r}{hint}")
     entries = known[kind]
     if len(entries) > 1:
         values = " and ".join(entry.value for entry in entries)
@@ -166,7 +184,7 @@ def _prepare(hint: Any, value: Any, where: str, path: str) -> Any:
         return tuple(_prepare(hints[k], item, where, f"{path}[{k}]") for k, item in enumerate(value))
     if hint is float and isinstance(value, int):
         if isinstance(value, bool):
-            raise ConfigError(f"the setting {path} of {where} is {value}; it needs to be a number")
+            raise ConfigError(f"the setting {path} of {where} is {value}; it needs a number")
         return float(value)
     return Path(value) if hint is Path and isinstance(value, str) else value
 
@@ -178,6 +196,33 @@ def _prepare_fields(kind: type, values: Mapping[str, Any], where: str, prefix: s
         if key not in names:
             raise ConfigError(f"{where} has no setting {prefix}{key}{nearest(str(key), names, prefix)}")
     return {key: _prepare(hints[key], value, where, f"{prefix}{key}") for key, value in values.items()}
+
+
+def _in_words(hint: Any) -> str:
+    """What a person has to write for a field of the type ``hint``."""
+    arms = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_in_words(arm) for arm in arms)
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(map(repr, arms))
+    if typing.get_origin(hint) is tuple:
+        one = _in_words(arms[0]).removeprefix("a ")
+        if arms[-1] is Ellipsis:
+            return "a list"
+        same = set(arms) == {arms[0]} and arms[0] in (int, float)
+        return f"{_COUNTS.get(len(arms), len(arms))} {f'{one}s' if same else 'values'} in a list"
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return "keys and values"
+    return _WORDS.get(hint, f"a value of the type {getattr(hint, '__name__', hint)}")
+
+
+def _at(values: Any, path: str | None, otherwise: Any) -> Any:
+    """What stands under a dotted path, as it was given."""
+    for key in (path or "").split("."):
+        if not isinstance(values, Mapping) or key not in values:
+            return otherwise
+        values = values[key]
+    return values
 
 
 def _arm_for(value: Any, arms: Iterable[Any]) -> Any:

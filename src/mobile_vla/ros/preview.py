@@ -12,11 +12,13 @@ from typing_extensions import Self
 from mobile_vla.core import NS_PER_S
 from mobile_vla.robot.odometry import Pose, moved
 from mobile_vla.ros.messages import Level, compressed_message, diagnostics, odometry
+from mobile_vla.ros.ranges import RangeInbox
 from mobile_vla.ros.topics import EMERGENCY_STOP, IMAGE_COMPRESSED, ODOM, SAFETY
 from mobile_vla.ros.transport import Received, Transport
 from mobile_vla.ros.wire_time import to_wire
 from mobile_vla.runtime import Tick
-from mobile_vla.safety import SafetyState
+from mobile_vla.runtime.config import RangeConfig
+from mobile_vla.safety import Clearance, SafetyState
 
 FRAME_ID = "camera_optical_frame"
 PERIOD_S = 0.1
@@ -24,18 +26,29 @@ JOIN_LIMIT_S = 2.0
 
 
 class Preview:
-    """Owns ``transport``. ``stop`` is called, in the transport's thread, when an emergency stop comes over the wire."""
+    """Owns ``transport``. ``stop`` is called, in the transport's thread, when an emergency stop comes over the wire.
 
-    def __init__(self, transport: Transport, stop: Callable[[str], None]) -> None:
+    ``ranges``: of the range sensor to listen to, if any. ``publish_odometry`` is False where the base's own driver does
+    so.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        stop: Callable[[str], None],
+        ranges: RangeConfig | None = None,
+        publish_odometry: bool = True,
+    ) -> None:
         self._transport = transport
         self._stop = stop
         self._image, self._safety = transport.publisher(IMAGE_COMPRESSED), transport.publisher(SAFETY)
-        self._odom = transport.publisher(ODOM)
+        self._odom = transport.publisher(ODOM) if publish_odometry else None
         self._newest: Tick | None = None
         self._shown_ns = -1
         self._pose, self._moved_ns = Pose(), -1
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="preview", daemon=True)
+        self._ranges = RangeInbox(transport, ranges) if ranges is not None else None
         transport.subscribe(EMERGENCY_STOP, self._on_emergency_stop)
 
     def __enter__(self) -> Self:
@@ -46,6 +59,10 @@ class Preview:
         self._over.set()
         self._thread.join(JOIN_LIMIT_S)
         self._transport.close()
+
+    def clearance(self) -> Clearance | None:
+        """The newest reading of the range sensor, for the control step."""
+        return self._ranges.newest if self._ranges is not None else None
 
     def show(self, tick: Tick) -> None:
         """The newest control step; never waits."""
@@ -64,10 +81,10 @@ class Preview:
         self._safety.publish(
             diagnostics(_level(tick), f"{self._transport.node}/safety", tick.sentence, _values(tick), stamp_ns)
         )
-        if self._moved_ns >= 0 and tick.measured.is_finite:
-            self._pose = self._pose.after(moved(tick.measured, (tick.stamp_ns - self._moved_ns) / NS_PER_S))
-        self._moved_ns = tick.stamp_ns
-        if tick.measured.is_finite:
+        if self._odom is not None and tick.measured.is_finite:
+            if self._moved_ns >= 0:
+                self._pose = self._pose.after(moved(tick.measured, (tick.stamp_ns - self._moved_ns) / NS_PER_S))
+            self._moved_ns = tick.stamp_ns
             self._odom.publish(odometry(tick.measured, (self._pose.x, self._pose.y, self._pose.yaw), stamp_ns))
         frame = tick.frame
         if frame is not None and frame.capture_ns > self._shown_ns and self._image.readers:

@@ -52,11 +52,11 @@ class Trial:
         self._wait(lambda verdict: (verdict.get("loaded"), verdict.get("seed")) == (scenario, seed), FOUND_WITHIN_S)
 
     def drive(self, text: str, limit_s: float) -> tuple[End, dict[str, Any]]:
-        """Tell it ``text`` and wait for its end and the verdict on it (keys as ``nodes.sim`` publishes them)."""
+        """Tell it ``text`` and wait, through protective stops, for its end and the verdict (keys: ``nodes.sim``)."""
         while not self._verdicts.empty():
             self._verdicts.get_nowait()
-        end = self.operator.say(text, limit_s)
-        assert end is not None
+        end = self.operator.say(text, limit_s, through_stops=True)
+        assert isinstance(end, End)
         return end, self._wait(lambda verdict: verdict.get("instruction") == text, JUDGED_WITHIN_S)
 
     def _wait(self, holds: Callable[[dict[str, Any]], bool], limit_s: float) -> dict[str, Any]:

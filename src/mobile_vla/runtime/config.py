@@ -10,16 +10,18 @@ It stands in ``runtime`` because only from here both ``robot`` and ``safety`` ca
     ranges: {mount: [0.1, 0.0, 0.0]}
 """
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 
-from mobile_vla.core import ConfigError
+from mobile_vla.core import Clock, ConfigError
 from mobile_vla.robot.registry import (
+    NOT_INSTALLED,
     BaseSettings,
     CameraSettings,
     base_kinds,
@@ -49,46 +51,75 @@ class RangeConfig:
             raise ConfigError(f"the mount of the range sensor is {self.mount}; it needs three finite numbers")
 
 
+NO_KIND = "none"
+"""The kind of a camera or base that is not configured."""
+
+
+class _Device(NamedTuple):
+    kinds: Callable[[], Mapping[str, type]]
+    read: Callable[[str, Mapping[str, Any]], Any]
+
+
+_DEVICES = {"camera": _Device(camera_kinds, camera_settings), "base": _Device(base_kinds, base_settings)}
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """In place of the settings of a ``part`` that is not configured: who needs no camera need not name one."""
+
+    part: str
+
+    def build(self, clock: Clock) -> NoReturn:
+        """ConfigError that says how to configure it."""
+        raise _not_configured(self.part)
+
+
 @dataclass(frozen=True, slots=True)
 class RobotConfig:
-    """``camera`` and ``base`` are the settings of their kinds: ``config.camera.build(clock)`` makes the camera."""
+    """``camera`` and ``base`` are the settings of their kinds: ``config.camera.build(clock)`` makes the camera.
 
-    camera_kind: str
-    camera: CameraSettings
-    base_kind: str
-    base: BaseSettings
+    One that is not configured is ``Absent`` and of the kind ``NO_KIND``.
+    """
+
+    camera_kind: str = NO_KIND
+    camera: CameraSettings = Absent("camera")
+    base_kind: str = NO_KIND
+    base: BaseSettings = Absent("base")
     name: str = "robot"
     limits: Limits = field(default_factory=Limits)
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     ranges: RangeConfig = field(default_factory=RangeConfig)
 
 
-def read_robot(path: Path | None, overrides: Sequence[str] = ()) -> RobotConfig:
+def read_robot(
+    path: Path | None, overrides: Sequence[str] = (), needs: Collection[str] = tuple(_DEVICES)
+) -> RobotConfig:
     """The file, then overrides such as ``camera.kind=usb camera.device=/dev/video2 safety.stale_after_s=0.3``.
 
     An override of ``camera.kind`` or ``base.kind`` by another kind leaves out the settings that the file has for its
-    own. ConfigError names a key that is unknown and suggests the nearest, names a value that does not fit, and says
-    what is missing.
+    own. ``needs``: the parts that have to be configured, of "camera" and "base". ConfigError names a key that is
+    unknown and suggests the nearest, names a value that does not fit, and says what is missing.
     """
     values = _read_file(path) if path is not None else {}
     _require_sections(values, f"the robot file {path}")
     _override(values, overrides)
     _require_sections(values, "the robot's configuration")
-    camera_kind, camera = _device(values, "camera", camera_kinds)
-    base_kind, base = _device(values, "base", base_kinds)
-    name = values.get("name", RobotConfig.__dataclass_fields__["name"].default)
-    if not (isinstance(name, str) and name.strip()):
-        raise ConfigError(f"the robot's name is {name!r}: give it a word, e.g. name: serbot")
-    return RobotConfig(
-        camera_kind=camera_kind,
-        camera=camera_settings(camera_kind, camera),
-        base_kind=base_kind,
-        base=base_settings(base_kind, base),
-        name=name,
-        limits=read_settings(Limits, values.get("limits") or {}, "limits"),
-        safety=read_settings(SafetyConfig, values.get("safety") or {}, "safety"),
-        ranges=read_settings(RangeConfig, values.get("ranges") or {}, "ranges"),
-    )
+    with _named(path):
+        camera_kind, camera = _device(values, "camera", needs)
+        base_kind, base = _device(values, "base", needs)
+        name = values.get("name", RobotConfig.__dataclass_fields__["name"].default)
+        if not (isinstance(name, str) and name.strip()):
+            raise ConfigError(f"the robot's name is {name!r}: give it a word, e.g. name: serbot")
+        return RobotConfig(
+            camera_kind=camera_kind,
+            camera=camera,
+            base_kind=base_kind,
+            base=base,
+            name=name,
+            limits=read_settings(Limits, values.get("limits") or {}, "limits"),
+            safety=read_settings(SafetyConfig, values.get("safety") or {}, "safety"),
+            ranges=read_settings(RangeConfig, values.get("ranges") or {}, "ranges"),
+        )
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -138,13 +169,31 @@ def _read_override(override: str) -> tuple[list[str], Any]:
         raise ConfigError(f"the value of the override {override!r} cannot be read: put it in quotes") from error
 
 
-def _device(values: Mapping[str, Any], section: str, kinds: Any) -> tuple[str, dict[str, Any]]:
-    settings = dict(values.get(section) or {})
+def _device(values: Mapping[str, Any], part: str, needs: Collection[str]) -> tuple[str, Any]:
+    """The kind of this part, and the settings of that kind, checked."""
+    settings = dict(values.get(part) or {})
+    if not settings and part not in needs:
+        return NO_KIND, Absent(part)
     kind = settings.pop("kind", None)
     if kind is None:
-        known = ", ".join(kinds())
-        raise ConfigError(f"no {section} is configured: set {section}.kind to one of {known}")
-    return str(kind), settings
+        raise _not_configured(part)
+    return str(kind), _DEVICES[part].read(str(kind), settings)
+
+
+def _not_configured(part: str) -> ConfigError:
+    known = ", ".join(_DEVICES[part].kinds())
+    return ConfigError(f"no {part} is configured: {f'set {part}.kind to one of {known}' if known else NOT_INSTALLED}")
+
+
+@contextlib.contextmanager
+def _named(path: Path | None) -> Iterator[None]:
+    """Errors within name the file, where there is one."""
+    try:
+        yield
+    except ConfigError as error:
+        if path is None:
+            raise
+        raise ConfigError(f"the robot of {path}: {error}") from error
 
 
 def at_rate(safety: SafetyConfig, rate_hz: float) -> SafetyConfig:

@@ -21,7 +21,7 @@ from mobile_vla.robot.protocols import Feedback
 from mobile_vla.runtime.chunks import ChunkQueue
 from mobile_vla.runtime.decide import Decider, Mailbox, VelocityLog
 from mobile_vla.runtime.records import Ending, Outcome, Tick
-from mobile_vla.safety import FrameWatch, Inputs, Reason, SafetyState, Supervisor
+from mobile_vla.safety import Clearance, FrameWatch, Inputs, Reason, SafetyState, Supervisor
 
 VELOCITY_LOG_S = 2.0
 """How far back measured velocities are kept; a frame older than this is stale long since."""
@@ -71,7 +71,8 @@ class DriveLoop:
     """Drives one robot, one instruction after another; camera and base are open before and after.
 
     Each control step: measure the velocity of the base, take the row of the newest chunk that is meant for now, let the
-    supervisor judge it, send it, tell ``observer``. ``run_blocking`` reads the camera and steps the policy inside the
+    supervisor judge it, send it, tell ``observer``. ``clearance`` gives the newest reading of a range sensor, for a
+    supervisor that is to heed one. ``run_blocking`` reads the camera and steps the policy inside the
     control step; ``run_threaded`` does so in two threads beside it. The base is used by the control thread alone.
 
     A drive ends when the policy's status has been final for ``settle_s`` and the base stands, at the time
@@ -90,6 +91,7 @@ class DriveLoop:
         clock: Clock,
         config: DriveConfig | None = None,
         observer: Callable[[Tick], None] | None = None,
+        clearance: Callable[[], Clearance | None] | None = None,
     ) -> None:
         if camera.rate_hz < policy.contract.frame_rate_hz:
             raise ContractMismatchError(
@@ -103,6 +105,7 @@ class DriveLoop:
         self._clock = clock
         self._config = config or DriveConfig()
         self._observer = observer
+        self._clearance = clearance
         rate_hz = self._config.control_rate_hz or policy.contract.rate_hz
         self._period_ns = round(NS_PER_S / rate_hz)
         self._settle_steps = max(1, round(self._config.settle_s * rate_hz))
@@ -199,6 +202,7 @@ class DriveLoop:
             think()
         view = drive.decider.view()
         feedback_ns = self._base.feedback_ns if isinstance(self._base, Feedback) else None
+        clearance = self._clearance() if self._clearance is not None else None
         now_ns = self._clock.now_ns()  # after all that is judged was read, or it could lie ahead
         plan = drive.queue.plan(now_ns)
         wanted = ZERO_TWIST if think is None else plan.twist
@@ -208,6 +212,7 @@ class DriveLoop:
             idle=think is None,
             frame_repeated=view.frame_repeated,
             feedback_ns=feedback_ns,
+            clearance=clearance,
         )
         safe = self._supervisor.step(now_ns, inputs)
         sent = self._base.send(safe.twist)

@@ -1,9 +1,11 @@
 import struct
+import uuid
 
 import can
 import pytest
 
 from mobile_vla.core import BaseError
+from mobile_vla.robot.bases import can_bus
 from mobile_vla.robot.bases.can_bus import CanBus, can_fault, kernel_frame
 
 
@@ -64,3 +66,31 @@ def test_why_a_frame_was_not_sent_is_said(code, words):
     from mobile_vla.robot.bases.can_bus import _why_not_sent
 
     assert words in _why_not_sent("can0", can.CanOperationError("no", code))
+
+
+@pytest.fixture
+def interface_that_is_up(monkeypatch):
+    """A name for a CAN interface that is sound; what is opened behind it is a bus of python-can's own."""
+    open_bus = can.Bus
+    monkeypatch.setattr(can_bus, "can_fault", lambda channel, fd: None)
+    monkeypatch.setattr(can, "Bus", lambda interface, channel, fd: open_bus(interface="virtual", channel=channel))
+    return f"can_{uuid.uuid4().hex[:8]}"
+
+
+def test_an_interface_is_driven_by_one_at_a_time(interface_that_is_up):
+    first = CanBus("socketcan", interface_that_is_up, False)
+    with pytest.raises(BaseError, match=f"{interface_that_is_up} is driven by this process already"):
+        CanBus("socketcan", interface_that_is_up, False)
+    first.close()
+    CanBus("socketcan", interface_that_is_up, False).close()
+
+
+def test_an_interface_that_could_not_be_opened_is_free_again(interface_that_is_up, monkeypatch):
+    def fail(**_):
+        raise OSError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(can, "Bus", fail)
+        with pytest.raises(BaseError, match="cannot be opened"):
+            CanBus("socketcan", interface_that_is_up, False)
+    CanBus("socketcan", interface_that_is_up, False).close()

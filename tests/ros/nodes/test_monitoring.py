@@ -5,7 +5,7 @@ import pytest
 
 from mobile_vla.core import Twist
 from mobile_vla.ros import topics
-from mobile_vla.ros.messages import Level, camera_info, diagnostics, odometry, string
+from mobile_vla.ros.messages import Level, camera_info, diagnoses, diagnostics, odometry, string
 from mobile_vla.ros.nodes.monitoring import Freshness, Line, MonitoringNode, Snapshot
 from mobile_vla.ros.wire_time import to_wire
 
@@ -80,7 +80,9 @@ def say_of(outside, name, level=Level.OK, message="fine"):
 
 def test_a_robot_of_which_nothing_is_heard_is_in_error(monitoring, shown):
     wait_until(lambda: len(shown) >= 2, "it shows once a second")
-    assert shown[-1].level is Level.ERROR
+    assert shown[0].level is Level.WARN
+    assert {line.freshness for line in shown[0].topics} == {Freshness.STARTING, Freshness.IDLE}
+    wait_until(lambda: shown[-1].level is Level.ERROR, "it has waited long enough")
     assert {line.topic.name: line.freshness for line in shown[-1].topics} == {
         topics.CAMERA_INFO.name: Freshness.SILENT,
         topics.CHUNK.name: Freshness.IDLE,
@@ -180,6 +182,7 @@ def test_only_an_operators_station_has_a_heartbeat(shown, outside, namespace, do
         (Freshness.OK, Level.OK),
         (Freshness.IDLE, Level.OK),
         (Freshness.SLOW, Level.WARN),
+        (Freshness.STARTING, Level.WARN),
         (Freshness.STALE, Level.ERROR),
         (Freshness.SILENT, Level.ERROR),
     ],
@@ -187,3 +190,28 @@ def test_only_an_operators_station_has_a_heartbeat(shown, outside, namespace, do
 def test_the_worst_line_makes_the_level(freshness, level):
     lines = (Line(topics.ODOM, Freshness.OK, 50.0, 0.0, 50.0), Line(topics.CHUNK, freshness, 5.0, 0.1, 5.0))
     assert Snapshot(lines, {}, (), None, "").level is level
+
+
+@pytest.mark.parametrize(
+    ("state", "level"),
+    [
+        ("running", Level.OK),
+        ("holding", Level.OK),
+        ("protective_stop", Level.ERROR),
+        ("emergency_stop", Level.ERROR),
+    ],
+)
+def test_a_robot_that_waits_for_a_person_is_in_error(state, level):
+    safety = diagnoses(diagnostics(Level.OK, "control/safety", "", {"state": state}, 0))[0]
+    assert Snapshot((), {}, (), safety, "").level is level
+
+
+def test_the_stop_is_told_on_the_wire_with_its_sentence(monitoring, outside, namespace):
+    stop = {"state": "protective_stop"}
+
+    def told():
+        now_ns = to_wire(time.monotonic_ns())
+        outside.publish(topics.SAFETY, diagnostics(Level.OK, "control/safety", "the camera hangs", stop, now_ns))
+        return "protective_stop: the camera hangs" in own_words(outside, namespace)
+
+    wait_until(told, "it says so")

@@ -147,6 +147,7 @@ def test_a_drive_is_judged_once_when_control_says_that_it_ended(sim, outside):
     time.sleep(0.3)
     (verdict,) = verdicts(outside)
     assert verdict["success"] is True
+    assert verdict["failure"] is None
     assert verdict["instruction"] == STAY
     assert verdict["touched"] is None
     assert 0.0 < verdict["duration_s"] < 60.0

@@ -8,6 +8,7 @@ from pathlib import Path
 import can
 
 from mobile_vla.core import BaseError
+from mobile_vla.robot.bases.claim import Claim
 
 SOCKETCAN = "socketcan"
 SEND_LIMIT_S = 0.1
@@ -20,15 +21,20 @@ _log = logging.getLogger(__name__)
 
 
 class CanBus:
-    """An open bus. ``interface`` and ``channel`` as python-can names them. BaseError when it cannot be opened."""
+    """An open bus. ``interface`` and ``channel`` as python-can names them. BaseError when it cannot be opened.
+
+    A CAN interface of Linux is opened by one process at a time that goes through here.
+    """
 
     def __init__(self, interface: str, channel: str, fd: bool) -> None:
         self._channel = channel
         if interface == SOCKETCAN and (fault := can_fault(channel, fd)):
             raise BaseError(fault)
+        self._claim = Claim(channel) if interface == SOCKETCAN else None
         try:
             self._bus = can.Bus(interface=interface, channel=channel, fd=fd)
         except _CAN_ERRORS as error:
+            self._unclaim()
             raise BaseError(
                 f"the CAN bus {channel} of {interface} cannot be opened ({error}): "
                 "check interface and channel of the base"
@@ -51,6 +57,11 @@ class CanBus:
             self._bus.shutdown()
         except _CAN_ERRORS as error:
             _log.warning("%s did not close: %s", self._channel, error)
+        self._unclaim()
+
+    def _unclaim(self) -> None:
+        if self._claim is not None:
+            self._claim.close()
 
 
 def kernel_frame(message: can.Message) -> bytes:

@@ -6,20 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mobile_vla.core import ActionChunk, Grounding
-from mobile_vla.ros.depth import depth_from_image
 from mobile_vla.ros.messages import belief_from_message, chunk_from_message, stamp_ns
+from mobile_vla.ros.ranges import RangeInbox
 from mobile_vla.ros.topics import (
     BELIEF,
     CHUNK,
     CONTRACT,
-    DEPTH,
     EMERGENCY_STOP,
     HEARTBEAT,
     INSTRUCTION,
     JOY,
     REARM,
     RESUME,
-    SCAN,
 )
 from mobile_vla.ros.transport import Received, Transport
 from mobile_vla.ros.wire_time import from_wire
@@ -93,12 +91,12 @@ class Signals:
 class ControlInbox:
     """Listens on ``transport``. An emergency stop calls ``alarm`` at once, in the transport's thread.
 
-    It listens to a scan, or to depth images where ``ranges`` tells of a depth camera.
+    ``ranges``: of the range sensor.
     """
 
     def __init__(self, transport: Transport, alarm: Callable[[str], None], ranges: RangeConfig) -> None:
         self.stick = JoyStick()
-        self._alarm, self._ranges = alarm, ranges
+        self._alarm = alarm
         self._lock = threading.Lock()
         self._chunks: deque[Arrived] = deque(maxlen=KEPT)
         self._beliefs: deque[Believed] = deque(maxlen=KEPT)
@@ -107,7 +105,7 @@ class ControlInbox:
         self._chunk_count = 0
         self._pressed = False
         self._heartbeat_ns: int | None = None
-        self._clearance: Clearance | None = None
+        self._ranges = RangeInbox(transport, ranges)
         for topic, listener in (
             (CONTRACT, self._on_contract),
             (BELIEF, self._on_belief),
@@ -117,7 +115,6 @@ class ControlInbox:
             (REARM, self._on_rearm),
             (RESUME, self._on_resume),
             (HEARTBEAT, self._on_heartbeat),
-            (SCAN, self._on_scan) if ranges.depth is None else (DEPTH, self._on_depth),
             (JOY, self._on_joy),
         ):
             transport.subscribe(topic, listener)
@@ -140,7 +137,7 @@ class ControlInbox:
         """As of now; chunks are counted from the call before."""
         with self._lock:
             count, self._chunk_count = self._chunk_count, 0
-            return Signals(count, self._pressed, self._heartbeat_ns, self._clearance)
+            return Signals(count, self._pressed, self._heartbeat_ns, self._ranges.newest)
 
     def _on_chunk(self, received: Received) -> None:
         with self._lock:
@@ -178,27 +175,6 @@ class ControlInbox:
     def _on_heartbeat(self, received: Received) -> None:
         with self._lock:
             self._heartbeat_ns = received.received_ns
-
-    def _on_scan(self, received: Received) -> None:
-        message = received.message
-        clearance = Clearance.from_scan(
-            float(message.angle_min),
-            float(message.angle_increment),
-            message.ranges,
-            from_wire(stamp_ns(message)),
-            range_min_m=float(message.range_min),
-            range_max_m=float(message.range_max),
-            mount=self._ranges.mount,
-        )
-        with self._lock:
-            self._clearance = clearance
-
-    def _on_depth(self, received: Received) -> None:
-        camera = self._ranges.depth
-        assert camera is not None  # else it is not subscribed
-        clearance = camera.clearance(depth_from_image(received.message), from_wire(stamp_ns(received.message)))
-        with self._lock:
-            self._clearance = clearance
 
     def _on_joy(self, received: Received) -> None:
         message = received.message

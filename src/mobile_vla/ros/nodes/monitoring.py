@@ -22,12 +22,15 @@ from mobile_vla.ros.topics import (
     Topic,
 )
 from mobile_vla.ros.transport import Received, Transport
+from mobile_vla.safety import SafetyState
 
 WATCHED = (CAMERA_INFO, CHUNK, BELIEF, ODOM, SAFETY)
 """Topics of the table that come at a rate, and cost little to listen to."""
 
 ONLY_WITH_AN_INSTRUCTION = (CHUNK, BELIEF)
+STOPS = (SafetyState.PROTECTIVE_STOP, SafetyState.EMERGENCY_STOP)
 SLOW_SHARE = 0.5
+START_NS = 5 * NS_PER_S
 PERIOD_NS = NS_PER_S
 BEAT_S = 0.2
 
@@ -39,6 +42,7 @@ class Freshness(StrEnum):
     SLOW = "slow"  # less than half its nominal rate
     STALE = "stale"  # older than the table allows
     SILENT = "silent"  # never came
+    STARTING = "starting"  # did not come yet, but the monitor has only just begun to listen
     IDLE = "idle"  # not expected now
 
 
@@ -64,16 +68,21 @@ class Snapshot:
     instruction: str
 
     @property
+    def is_stopped(self) -> bool:
+        """The safety layer has stopped the robot until a person acts."""
+        return self.safety is not None and self.safety.values.get("state") in STOPS
+
+    @property
     def level(self) -> Level:
-        """The worst of all."""
+        """The worst of all; a robot that waits for a person after a stop is an error."""
         bad = {Freshness.STALE, Freshness.SILENT}
-        if self.silent_nodes or any(line.freshness in bad for line in self.topics):
+        if self.is_stopped or self.silent_nodes or any(line.freshness in bad for line in self.topics):
             return Level.ERROR
         levels = [node.level for node in self.nodes.values()]
         if any(level >= Level.ERROR for level in levels):
             return Level.ERROR
-        slow = any(line.freshness is Freshness.SLOW for line in self.topics)
-        return Level.WARN if slow or any(level == Level.WARN for level in levels) else Level.OK
+        late = any(line.freshness in (Freshness.SLOW, Freshness.STARTING) for line in self.topics)
+        return Level.WARN if late or any(level == Level.WARN for level in levels) else Level.OK
 
 
 @dataclass(slots=True)
@@ -97,6 +106,7 @@ class MonitoringNode:
         self._safety: Diagnosis | None = None
         self._instruction, self._told_ns = "", 0
         self._own_name = transport.node
+        self._began_ns = time.monotonic_ns()
         self._diagnoser = Diagnoser(transport, self._health)
         for topic in WATCHED:
             transport.subscribe(topic, self._listener(topic))
@@ -130,7 +140,8 @@ class MonitoringNode:
         rate_hz = heard.pace.rate_hz(now_ns)
         nominal_hz = self._camera_hz() if topic is CAMERA_INFO else topic.rate_hz
         if heard.last_ns is None:
-            return Line(topic, Freshness.SILENT if expected else Freshness.IDLE, 0.0, None, nominal_hz)
+            missing = Freshness.STARTING if now_ns - self._began_ns < START_NS else Freshness.SILENT
+            return Line(topic, missing if expected else Freshness.IDLE, 0.0, None, nominal_hz)
         age_s = (now_ns - heard.last_ns) / NS_PER_S
         if not expected:
             freshness = Freshness.IDLE
@@ -185,6 +196,8 @@ class MonitoringNode:
         snapshot = self.snapshot()
         late = [f"{line.topic.name} {line.freshness}" for line in snapshot.topics if line.freshness not in _FINE]
         late += [f"{name} silent" for name in snapshot.silent_nodes]
+        if snapshot.safety is not None and snapshot.is_stopped:
+            late.append(f"{snapshot.safety.values['state']}: {snapshot.safety.message}")
         return Health(snapshot.level, ", ".join(late) or "all fresh")
 
 

@@ -161,7 +161,7 @@ class SimNode:
                     {
                         "instruction": self._text,
                         "success": verdict.success,
-                        "failure": verdict.failure,
+                        "failure": None if verdict.success else verdict.failure,
                         "touched": verdict.touched,
                         "stop_distance_m": verdict.stop_distance_m,
                         "duration_s": duration_s,
