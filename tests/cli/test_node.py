@@ -62,6 +62,7 @@ def test_camera_and_control_alone_live_and_end_politely(namespace, outside, tmp_
         assert "Traceback" not in camera.err + control.err
 
 
+@pytest.mark.needs("torch")
 def test_inference_alone_publishes_its_contract_and_waits(namespace, outside, policy, tmp_path):
     outside.listen(topics.CONTRACT)
     with command(tmp_path, "node", "inference", *on(namespace), "--policy", policy) as inference:
@@ -116,8 +117,8 @@ def test_a_node_whose_parent_has_died_ends(namespace, tmp_path, monkeypatch):
         (("camera",), "no camera is configured"),
         (("control", *PATTERN, "base.kind=serial", "base.port=/dev/no-such-port"), "/dev/no-such-port"),
         (("control", *PATTERN, *IDEAL, "safety.stale_after_s=-1"), "stale_after_s"),
-        (("inference", "--policy", "nowhere"), "nowhere"),
-        (("sim", "--scene", "hiden"), "did you mean hidden"),
+        pytest.param(("inference", "--policy", "nowhere"), "nowhere", marks=pytest.mark.needs("torch")),
+        pytest.param(("sim", "--scene", "hiden"), "did you mean hidden", marks=pytest.mark.needs("mujoco")),
         (("monitoring", "--namespace", "/1st robot"), "1st robot"),
     ],
 )

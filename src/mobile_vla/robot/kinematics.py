@@ -1,6 +1,7 @@
 """Kinematics of bases that move along x, y and yaw: twist to wheel speeds and back."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,13 +12,13 @@ from numpy.typing import NDArray
 from mobile_vla.core import AXES, ConfigError, Twist
 
 
-class Kinematics:
+class Kinematics(ABC):
     """Wheels that roll without slip, each at a speed that is linear in the twist of the base."""
 
     @cached_property
+    @abstractmethod
     def inverse_matrix(self) -> NDArray[np.float64]:
         """Shape (n_wheels, 3): wheel speeds in rad/s = ``inverse_matrix`` @ (vx, vy, wz)."""
-        raise NotImplementedError
 
     @cached_property
     def forward_matrix(self) -> NDArray[np.float64]:
