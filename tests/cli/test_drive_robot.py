@@ -50,6 +50,7 @@ def until_it_runs(here, outside):
     here.hold(b"", lambda: outside.safety.get("state") == "running", "running")
 
 
+@pytest.mark.needs("torch")
 def test_the_space_bar_is_an_emergency_stop(namespace, outside):
     with program(*driving(namespace, "--max-seconds", 100)) as here:
         here.wait_for("robot: camera pattern, base ideal")
@@ -62,6 +63,7 @@ def test_the_space_bar_is_an_emergency_stop(namespace, outside):
         assert "Traceback" not in here.said
 
 
+@pytest.mark.needs("torch")
 def test_the_key_to_stop_ramps_to_rest(namespace, outside):
     with program(*driving(namespace, "--max-seconds", 100)) as here:
         until_it_runs(here, outside)
@@ -73,6 +75,7 @@ def test_the_key_to_stop_ramps_to_rest(namespace, outside):
 @pytest.mark.parametrize(
     ("key", "ending"), [(b" ", "stopped: the space bar was pressed"), (b"k", "stopped on request")]
 )
+@pytest.mark.needs("torch")
 def test_a_key_pressed_while_it_starts_is_heard_and_nothing_moves(namespace, outside, key, ending):
     outside.listen(topics.CMD_VEL)
     with program(*GO, *ROBOT[:-1], "base.kind=cmd_vel", *on(namespace)) as here:
@@ -84,6 +87,7 @@ def test_a_key_pressed_while_it_starts_is_heard_and_nothing_moves(namespace, out
     assert outside.heard[topics.SAFETY.name] == []
 
 
+@pytest.mark.needs("torch")
 def test_a_key_pressed_when_the_devices_are_open_is_heard_before_the_first_motion(monkeypatch, namespace, capsys):
     from mobile_vla.robot.bases.ideal import IdealBase
 
@@ -104,6 +108,7 @@ def test_a_key_pressed_when_the_devices_are_open_is_heard_before_the_first_motio
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.needs("torch")
 def test_a_signal_ends_a_start_at_once(namespace, tmp_path, number):
     with command(tmp_path, *driving(namespace)) as running:
         wait_until(lambda: "no terminal" in running.err, lambda: running.err)
@@ -112,6 +117,7 @@ def test_a_signal_ends_a_start_at_once(namespace, tmp_path, number):
         assert running.err.endswith("mobile-vla: stopped\n")
 
 
+@pytest.mark.needs("torch")
 def test_others_see_it_and_sigterm_brings_it_to_rest(namespace, outside, tmp_path):
     graph = Graph()
     with command(tmp_path, *driving(namespace, "--max-seconds", 100, "--json")) as running:
@@ -133,6 +139,7 @@ def test_others_see_it_and_sigterm_brings_it_to_rest(namespace, outside, tmp_pat
     assert "no terminal: the keyboard cannot stop the robot" in running.err
 
 
+@pytest.mark.needs("torch")
 def test_an_emergency_stop_over_the_wire_stops_it_and_it_says_so_last(namespace, outside, tmp_path):
     with command(tmp_path, *driving(namespace, "--max-seconds", 100)) as running:
         wait_until(lambda: outside.safety.get("state") == "running", lambda: running.err)
@@ -142,6 +149,7 @@ def test_an_emergency_stop_over_the_wire_stops_it_and_it_says_so_last(namespace,
     wait_until(lambda: outside.safety["state"] == "emergency_stop", "the wire was told")
 
 
+@pytest.mark.needs("torch")
 def test_without_ros_nothing_is_published(namespace, outside, tmp_path):
     graph = Graph()
     with command(tmp_path, *driving(namespace, "--no-ros", "--max-seconds", 1)) as running:
@@ -151,6 +159,7 @@ def test_without_ros_nothing_is_published(namespace, outside, tmp_path):
     assert f"{namespace}/drive" not in graph.nodes()
 
 
+@pytest.mark.needs("torch")  # it is loaded before the devices are opened
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -201,6 +210,7 @@ def test_a_base_that_is_told_to_stop_and_goes_on_is_no_success(call, monkeypatch
     assert "still moves: use its switch" in out
 
 
+@pytest.mark.needs("torch")
 def test_two_on_one_robot_are_refused(namespace, outside, tmp_path):
     with (
         command(tmp_path, *driving(namespace, "--max-seconds", 100)) as first,
@@ -213,6 +223,7 @@ def test_two_on_one_robot_are_refused(namespace, outside, tmp_path):
         assert first.end(signal.SIGTERM) == 1
 
 
+@pytest.mark.needs("torch")
 def test_it_heeds_a_range_sensor_on_the_wire(namespace, outside, tmp_path):
     with command(tmp_path, *GO, *ROBOT, *CLEARANCE, *on(namespace), "--max-seconds", 100) as running:
         wait_until(lambda: outside.safety.get("reason") == "range_too_old", lambda: f"{outside.safety} {running.err}")
