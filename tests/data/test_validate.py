@@ -61,6 +61,10 @@ def test_meta_files_are_compared_with_the_journal(record):
         ({s.SEQUENCE: 0}, "frame numbers do not grow"),
         ({s.STATUS: 17}, "mean nothing"),
         ({s.GROUNDING_VISIBLE: 1.5}, "leaves 0..1"),
+        ({s.ACTION_CHUNK: [[0, 0, 0], [np.nan, 0, 0], [0, 0, 0], [np.nan] * 3]}, "partly numbers"),
+        ({s.ACTION_CHUNK: np.full(12, np.inf)}, "partly numbers"),
+        ({s.CAPTURE_NS: 1_700_000_000_000_200_000}, "another unit than nanoseconds"),
+        ({s.CAPTURE_NS: 1_700_000_000_400_000_000}, "another rate"),
     ],
 )
 def test_numbers_that_cannot_be_so_are_found(tmp_path, contract, make_frame, change, words):
@@ -90,3 +94,20 @@ def test_images_are_decoded_only_when_asked(record, monkeypatch):
     monkeypatch.setattr("mobile_vla.data.reader.Episode.images", refuse)
     assert validate(root, images=False) == []
     assert len(validate(root)) == 1
+
+
+def test_a_problem_names_the_first_frame_and_its_value(tmp_path, contract, make_frame):
+    with EpisodeWriter(tmp_path / "d", contract, SHAPE, {}) as writer, writer.episode("stop", {}) as episode:
+        for place in range(6):
+            episode.add(make_frame(0, place) | ({s.ACTION: [0, 0, -2.5]} if place >= 3 else {}))
+    (problem,) = validate(tmp_path / "d")
+    assert "(frame 3: -2.5)" in str(problem)
+
+
+def test_chunks_without_an_expert_and_surveys_without_time_are_sound(tmp_path, contract, make_frame):
+    survey = {s.EXTRA_DRIVER: "survey"}
+    with EpisodeWriter(tmp_path / "d", contract, SHAPE, {}) as writer, writer.episode("stop", survey) as episode:
+        for place in range(3):
+            chunk = np.where(np.arange(4)[:, None] < place, 0.1, np.nan) * np.ones(3)
+            episode.add(make_frame(0, place) | {s.ACTION_CHUNK: chunk, s.CAPTURE_NS: place})
+    assert validate(tmp_path / "d") == []

@@ -21,7 +21,9 @@ from mobile_vla.data.store import (
     EpisodeRecord,
     House,
     Journal,
+    data_path,
     exclusive,
+    read_journal,
     require_ours_or_empty,
     serialise,
     sync_folder,
@@ -35,41 +37,49 @@ CONTENT = "shard_content"
 
 @dataclass(frozen=True, slots=True)
 class MergeReport:
-    """``moved`` files kept their bytes; ``renumbered`` ones were written again around the same JPEG files."""
+    """``moved`` files kept their bytes; ``renumbered`` ones were written again around the same JPEG files.
+
+    ``present`` episodes were in the data set already, from an earlier merge.
+    """
 
     moved: int
     renumbered: int
     total_episodes: int
+    present: int = 0
 
 
-def merge_shards(root: str | Path, shards: Sequence[str | Path]) -> MergeReport:
+def merge_shards(root: str | Path, shards: Sequence[str | Path], keep: bool = False) -> MergeReport:
     """Append the episodes of ``shards``, in order, to the data set at ``root`` (a new folder, or one to be continued).
 
     A file whose numbers stay the same is moved; the others are written again with new numbers around the same JPEG
-    files. The shards are deleted once all of them are durable in ``root``. Run again after a crash, it goes on where it
-    was. DatasetError when a shard is missing, damaged or in use; ContractMismatchError when contracts differ.
+    files. The shards are deleted once all of them are durable in ``root``. With ``keep`` all are written again, and
+    nothing is changed in a shard. Run again, after a crash for one, it goes on where it was: no episode comes twice
+    from a shard of the same name. DatasetError when a shard is missing, damaged or, without ``keep``, in use;
+    ContractMismatchError when contracts differ.
     """
     root, folders = Path(root), [Path(shard) for shard in shards]
     if len({folder.resolve() for folder in (root, *folders)}) != 1 + len(folders):
         raise DatasetError(f"{root} and its shards must be different folders, got {', '.join(map(str, folders))}")
     if len({folder.name for folder in folders}) != len(folders):
         raise DatasetError(f"shards must have different names, got {', '.join(map(str, folders))}")
-    due = [folder for folder in folders if not _is_leftover(root, folder)]
+    due = [folder for folder in folders if keep or not _is_leftover(root, folder)]
     houses = [House.read(folder) for folder in due]
     require_ours_or_empty(root)
-    if houses and not (root / HOUSE_PATH).exists():
-        replace(houses[0], sessions=()).write(root)
+    known = (root / HOUSE_PATH).exists()
+    ours, name = (House.read(root), root) if known or not houses else (houses[0], due[0])
     for folder, house in zip(due, houses, strict=True):
-        House.read(root).require_same(house, str(root), str(folder))
+        ours.require_same(house, str(name), str(folder))
+    if not known:
+        replace(ours, sessions=()).write(root)
     with exclusive(root), ExitStack() as stack:
-        merge = _Merge(root, stack)
+        merge = _Merge(root, stack, keep)
         for folder, house in zip(due, houses, strict=True):
             merge.take(folder, house)
         folding.fold(root, merge.house, merge.journal.records, merge.stats)
     for folder in folders:
-        if folder.exists():
+        if folder.exists() and not keep:
             shutil.rmtree(folder)
-    return MergeReport(merge.moved, merge.renumbered, len(merge.journal.records))
+    return MergeReport(merge.moved, merge.renumbered, len(merge.journal.records), merge.present)
 
 
 def _is_leftover(root: Path, shard: Path) -> bool:
@@ -82,31 +92,42 @@ def _is_leftover(root: Path, shard: Path) -> bool:
 class _Merge:
     """One run of ``merge_shards``, while it holds the root."""
 
-    def __init__(self, root: Path, stack: ExitStack) -> None:
-        self.root = root
+    def __init__(self, root: Path, stack: ExitStack, keep: bool) -> None:
+        self.root, self.keep = root, keep
         self.house = House.read(root)
         self.journal = Journal(root)
         stack.callback(self.journal.close)
         self.stats = folding.caught_up(root, self.house, self.journal.records)
-        self.moved = self.renumbered = 0
+        self.moved = self.renumbered = self.present = 0
         self._tasks: dict[str, int] = {}
         for record in self.journal.records:
             self._tasks.setdefault(record.instruction, record.task_index)
 
     def take(self, shard: Path, house: House) -> None:
         """All episodes of one shard that are not here yet."""
+        if self.keep:
+            records, _ = read_journal(shard)
+            if (shard / data_path(len(records))).exists():
+                raise DatasetError(
+                    f"the last recording into {shard} was cut off: have it mended first (mobile-vla data stats {shard})"
+                )
+            self._take(shard, house, records)
+            return
         with exclusive(shard):
             listed = Journal(shard)
             listed.close()
-            records = listed.records
-            due = self._missing(shard, records)
-            damaged = next(find_damage(shard, due, thoroughly=False), None)
-            if damaged is not None:
-                raise DatasetError(f"{damaged.path}: {damaged.what}; restore the file or record the shard again")
-            first_session = self._first_session(shard, house)
-            whole = folding.caught_up(shard, house, records) if len(due) == len(records) else None
-            for record in due:
-                self._place(shard, record, first_session)
+            self._take(shard, house, listed.records)
+
+    def _take(self, shard: Path, house: House, records: Sequence[EpisodeRecord]) -> None:
+        due = self._missing(shard, records)
+        self.present += len(records) - len(due)
+        damaged = next(find_damage(shard, due, thoroughly=False), None)
+        if damaged is not None:
+            raise DatasetError(f"{damaged.path}: {damaged.what}; restore the file or record the shard again")
+        first_session = self._first_session(shard, house)
+        whole = folding.caught_up(shard, house, records) if len(due) == len(records) else None
+        for record in due:
+            self._place(shard, record, first_session)
         if whole is None:
             self.stats = folding.caught_up(self.root, self.house, self.journal.records)
         else:
@@ -144,14 +165,15 @@ class _Merge:
             session=first_session + record.session,
         )
         target = self.root / placed.path
-        if placed == record and _moved(source, target):
+        if placed == record and not self.keep and _moved(source, target):
             self.moved += 1
         else:
             placed = self._renumber(source, target, record, replace(placed, origin=_origin(shard, record)))
             self.renumbered += 1
         self.journal.append(replace(placed, origin=_origin(shard, record)))
         self._tasks[placed.instruction] = placed.task_index
-        source.unlink(missing_ok=True)
+        if not self.keep:
+            source.unlink(missing_ok=True)
 
     def _renumber(self, source: Path, target: Path, record: EpisodeRecord, placed: EpisodeRecord) -> EpisodeRecord:
         payload = source.read_bytes()

@@ -77,6 +77,27 @@ def make_split(
     return split
 
 
+def require_undivided(dataset: Dataset) -> None:
+    """DatasetError when the data set is divided already, whether the split still fits it or not."""
+    path = dataset.root / SPLIT_PATH
+    if path.is_file():
+        raise DatasetError(
+            f"{dataset.root} is divided already, and checkpoints name that split by its hash: "
+            f"say --again to replace {path}"
+        )
+
+
+def tally(dataset: Dataset, split: Split, extra: str) -> dict[str, tuple[int, int, int]]:
+    """Episodes in train, validation and test for each value of ``extra``, the most frequent first."""
+    counts: dict[str, list[int]] = {}
+    for place, members in enumerate((split.train, split.validation, split.test)):
+        for index in members:
+            value = dataset.all_records[index].extras.get(extra)
+            counts.setdefault("none noted" if value is None else str(value), [0, 0, 0])[place] += 1
+    ranked = sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))
+    return {value: (train, validation, test) for value, (train, validation, test) in ranked}
+
+
 def load_split(dataset: Dataset) -> Split:
     """The stored split; DatasetError when there is none, it was altered, or the data has changed since."""
     path = dataset.root / SPLIT_PATH
