@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobile_vla.evaluate.statistics import Estimate, Paired, Share, Spread, spl_term, wilson
+from mobile_vla.evaluate.statistics import Estimate, Paired, Share, Spread, bootstrap_totals, spl_term, wilson
 
 counts = st.integers(1, 400).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
 metres = st.floats(0.0, 50.0, allow_nan=False)
@@ -102,3 +102,35 @@ def test_the_bootstrap_knows_that_clusters_are_alike() -> None:
 def test_no_mean_of_nothing() -> None:
     with pytest.raises(ValueError, match="nothing"):
         Estimate.of(np.zeros(0), np.zeros(0, np.int64), np.random.default_rng(0))
+
+
+def test_an_estimate_in_another_unit() -> None:
+    assert Estimate(0.2, 0.1, 0.4).scaled(0.5) == Estimate(0.1, 0.05, 0.2)
+
+
+@given(st.integers(1, 30), st.integers(1, 4), st.integers(0, 1000))
+def test_totals_are_of_as_many_clusters_as_there_are(clusters: int, columns: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    parts = rng.uniform(-1.0, 1.0, (clusters, columns))
+    counted = np.column_stack([parts, np.ones(clusters), 2 * parts[:, 0]])
+    totals = bootstrap_totals(counted, rng, draws=20)
+    assert totals.shape == (21, columns + 2)
+    assert totals[0] == pytest.approx(counted.sum(axis=0))
+    assert totals[:, columns] == pytest.approx(clusters)
+    assert totals[:, columns + 1] == pytest.approx(2 * totals[:, 0])  # the columns are drawn together
+    assert (totals[:, :columns] <= clusters * parts.max(axis=0) + 1e-9).all()
+
+
+def test_a_difference_that_is_the_same_everywhere_has_no_interval() -> None:
+    rng = np.random.default_rng(3)
+    mine = rng.uniform(0.0, 1.0, 40)
+    totals = bootstrap_totals(np.column_stack([mine, mine + 0.1]), rng) / 40
+    less = Estimate.of_draws(totals[:, 0] - totals[:, 1])
+    assert (less.low, less.value, less.high) == pytest.approx((-0.1, -0.1, -0.1))
+    alone = Estimate.of_draws(totals[:, 0])
+    assert alone.high - alone.low == pytest.approx(2 * 1.96 * mine.std() / math.sqrt(40), rel=0.15)
+
+
+def test_nothing_can_be_drawn_from_nothing() -> None:
+    with pytest.raises(ValueError, match="nothing to draw from"):
+        bootstrap_totals(np.zeros((0, 2)), np.random.default_rng(0))

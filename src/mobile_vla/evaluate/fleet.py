@@ -1,23 +1,22 @@
-"""Episodes driven by several processes at once, each with one world, one policy and one thread."""
+"""Episodes driven by several workers at once, each with one world, one policy and one thread."""
 
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import platform
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 import torch
 
-from mobile_vla.core import Policy
+from mobile_vla.core import ConfigError, Policy
 from mobile_vla.evaluate.blind import BlindPolicy
 from mobile_vla.evaluate.episode import EpisodeResult, run_episode
 from mobile_vla.evaluate.oracle import OraclePolicy
 from mobile_vla.evaluate.plan import PlannedEpisode
 from mobile_vla.language import Grammar
 from mobile_vla.policy.weights import load_policy
-from mobile_vla.sim.world import World
+from mobile_vla.sim.world import World, renderer_name
+from mobile_vla.train.workers import Carried, fan_out
 
 DriverName = Literal["policy", "blind", "expert"]
 """The policy of the checkpoint; the same told of an object drawn by lot; the expert that sees the truth."""
@@ -31,15 +30,18 @@ class Job:
     planned: PlannedEpisode
     driver: DriverName
 
+    def __str__(self) -> str:
+        return f"the episode {self.planned.scenario} {self.planned.seed} ({self.planned.words!r}, {self.driver})"
 
-def drive_all(jobs: Sequence[Job], checkpoint: Path, processes: int) -> Iterator[EpisodeResult]:
-    """Results in the order of the jobs, whatever the number of processes; in this process where that is 1.
 
-    The number of threads that torch uses in this process is put back. ValueError for fewer than one process.
+def drive_all(jobs: Sequence[Job], checkpoint: Path, processes: int, ray: str | None = None) -> Iterator[EpisodeResult]:
+    """Results in the order of the jobs, the same for any number of processes; in this process where that is 1.
+
+    ``ray``: by the workers of the Ray cluster at that address, which need not see the checkpoint's folder. The number
+    of threads that torch uses in this process is put back. ValueError for fewer than one process; ConfigError where a
+    worker of the cluster draws its frames by other means than this machine; others as ``fan_out``.
     """
-    if processes < 1:
-        raise ValueError(f"{processes} processes cannot drive: ask for at least 1")
-    if processes == 1:
+    if ray is None and processes == 1:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         workshop = _Workshop(checkpoint)
@@ -49,12 +51,8 @@ def drive_all(jobs: Sequence[Job], checkpoint: Path, processes: int) -> Iterator
             workshop.world.close()
             torch.set_num_threads(threads)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context) as pool:
-        try:
-            yield from pool.map(_drive, [checkpoint] * len(jobs), jobs)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    renderer = None if ray is None else renderer_name()
+    yield from fan_out(_Opening(Carried.of(checkpoint, far=ray is not None), renderer), jobs, processes, ray)
 
 
 class _Workshop:
@@ -79,11 +77,18 @@ class _Workshop:
                 return OraclePolicy(world, job.planned.goal, self._policy.contract)
 
 
-@lru_cache(maxsize=1)
-def _workshop(checkpoint: Path) -> _Workshop:
-    torch.set_num_threads(1)
-    return _Workshop(checkpoint)
+@dataclass(frozen=True)
+class _Opening:
+    checkpoint: Carried
+    renderer: str | None
 
-
-def _drive(checkpoint: Path, job: Job) -> EpisodeResult:
-    return _workshop(checkpoint).drive(job)
+    def __call__(self) -> Callable[[Job], EpisodeResult]:
+        torch.set_num_threads(1)
+        with self.checkpoint.here() as folder:
+            workshop = _Workshop(folder)
+        if self.renderer not in (None, workshop.world.renderer_name):
+            raise ConfigError(
+                f"{platform.node()} draws by {workshop.world.renderer_name}, this machine by {self.renderer}: "
+                "figures of the two do not mix; evaluate from a machine like those of the cluster"
+            )
+        return workshop.drive

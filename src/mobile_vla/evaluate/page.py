@@ -8,10 +8,11 @@ from html import escape
 from typing import Any
 
 from mobile_vla.evaluate.episode import EpisodeResult
-from mobile_vla.evaluate.offline import WITHIN, Errors, OfflineReport
+from mobile_vla.evaluate.offline import OfflineReport
+from mobile_vla.evaluate.offline_words import Sheet, heading, sheets, verdicts
 from mobile_vla.evaluate.pictures import drive_picture
 from mobile_vla.evaluate.report import NOTES, Report, Summary
-from mobile_vla.evaluate.statistics import Estimate, Paired, Spread
+from mobile_vla.evaluate.statistics import Paired, Spread
 from mobile_vla.sim.world import World
 
 PICTURES_A_KIND = 2
@@ -29,7 +30,8 @@ dt { font-weight: 600; margin-top: .4em; } pre { font-size: .8em; white-space: p
 
 
 def html(report: Report, overview_png: bytes, world: World) -> str:
-    """The whole page; ``world`` draws the scenes of the drives that are shown."""
+    """The whole page; ``world`` draws the scenes of the drives that are shown. Where nothing was driven the overview
+    stays out."""
     made_by = report.provenance
     parts = [
         f"<h1>Evaluation of {escape(made_by.checkpoint)}</h1>",
@@ -37,14 +39,14 @@ def html(report: Report, overview_png: bytes, world: World) -> str:
         f"commit {escape(made_by.git_commit or 'unknown')} · "
         f"{made_by.episodes_per_suite} scenes a suite · seeds from {made_by.first_seed} · {escape(made_by.renderer)} · "
         f"{escape(made_by.machine)}</p>",
-        f'<img alt="overview" src="{_data_url(overview_png)}">',
+        *([f'<img alt="overview" src="{_data_url(overview_png)}">'] if report.results else []),
         *_groups(report),
         *_scenarios(report),
         *_words(report),
         *_sides(report),
         *_objects(report),
         *(_offline(report.offline) if report.offline else ()),
-        *_failures(report, world),
+        *(_failures(report, world) if report.results else ()),
         "<h2>How to read this</h2><dl>",
         *(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in NOTES.items()),
         "</dl><h2>Where it comes from</h2>",
@@ -146,26 +148,15 @@ def _objects(report: Report) -> list[str]:
 
 
 def _offline(offline: OfflineReport) -> list[str]:
-    axes = [f"{axis} {unit}" for axis, unit in zip(offline.axes, offline.units, strict=True)]
+    parts = ["<h2>Recorded data</h2>", f"<p class=note>{escape(heading(offline))}</p>"]
+    for sheet in sheets(offline, chunks=True):
+        parts += [f"<h3>{escape(sheet.title)}</h3>", _table(sheet.columns, _on_one_line(sheet))]
+    verdict = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdicts(offline))
+    return [*parts, "<p class=note>By the intervals of the differences:</p>", f"<ul>{verdict}</ul>"]
 
-    def row(name: str, errors: Errors) -> list[Any]:
-        first = [
-            f"{_estimate(e)}, {100 * share.value:.1f} % of range"
-            for e, share in zip(errors.first, errors.first_of_range, strict=True)
-        ]
-        chunk = [f"{100 * share.value:.1f} %" for share in errors.chunk_of_range]
-        within = errors.within
-        close = f"{100 * within.value:.0f} % [{100 * within.low:.0f}, {100 * within.high:.0f}]"
-        return [name, *first, " / ".join(chunk), close]
 
-    tolerance = " / ".join(f"{value:g} {unit}" for value, unit in zip(offline.tolerance, offline.units, strict=True))
-    note = (
-        f"<p class=note>{offline.frames} frames of {offline.episodes} episodes, {offline.part} part of "
-        f"{escape(offline.dataset)}. Mean absolute error of the first action with its interval; close: within "
-        f"{100 * WITHIN:g} % of the range ({tolerance}) on every axis.</p>"
-    )
-    columns = ["", *axes, "whole chunk, of range", "close on every axis"]
-    return ["<h2>Recorded data</h2>", note, _table(columns, [row(n, e) for n, e in offline.errors.items()])]
+def _on_one_line(sheet: Sheet) -> list[list[str]]:
+    return [[cell.replace("\n", ", ") for cell in row] for row in sheet.rows]
 
 
 def _failures(report: Report, world: World) -> list[str]:
@@ -211,10 +202,6 @@ def _paired(paired: Paired) -> str:
 
 def _spread(spread: Spread) -> str:
     return f"{spread.mean:.2f} ({spread.p10:.2f} to {spread.p90:.2f})" if spread.total else "-"
-
-
-def _estimate(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def _percent(share: float | None) -> str:

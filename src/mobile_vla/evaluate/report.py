@@ -10,6 +10,7 @@ from rich.table import Table
 
 from mobile_vla.evaluate.counterfactual import ObjectResponse, SideResponse
 from mobile_vla.evaluate.episode import EpisodeResult
+from mobile_vla.evaluate.nearest import NEIGHBOURS, SAME, SIMILARITY
 from mobile_vla.evaluate.offline import OfflineReport
 from mobile_vla.evaluate.plan import GROUPS
 from mobile_vla.evaluate.provenance import Provenance
@@ -30,6 +31,12 @@ NOTES = {
     "stop": "the loop begins with the supervisor at rest, which brakes a base that rolls at the start whatever the "
     "policy says: these episodes measure staying there and saying so",
     "latency": "simulated time stands still while the policy thinks",
+    "recorded data": "open loop: the policy is stepped through recorded episodes, and its actions are compared with "
+    "those that were shown; this finds errors of units, axes and signs, and says little about driving. No baseline "
+    "looks at a picture: the mean (constant), the most frequent cell (majority), the action executed at the frame "
+    f"before (hold last), and the median chunk at the same frame of the episodes under the same words, or, "
+    f"where they are fewer than {SAME}, of the {NEIGHBOURS} whose words are most like these (nearest instruction) by "
+    f"{SIMILARITY}",
     "sides": "left and right exchanged, same scene; a driver deaf to words scores 0",
     "objects": "one visible object's name exchanged for another's, same scene; a driver deaf to words scores 0",
 }

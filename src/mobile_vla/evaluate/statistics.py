@@ -1,4 +1,4 @@
-"""Shares with their intervals, path efficiency and percentiles: what stands beside every figure."""
+"""Shares with their intervals, path efficiency, percentiles and the bootstrap: what stands beside every figure."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -150,7 +150,33 @@ class Estimate:
         """``sums`` and ``counts`` of each cluster, shape (clusters,). ValueError where there are no parts."""
         if len(sums) == 0 or counts.sum() == 0:
             raise ValueError("there is nothing to estimate a mean from")
-        picks = rng.integers(len(sums), size=(draws, len(sums)))
-        means = sums[picks].sum(axis=1) / np.maximum(counts[picks].sum(axis=1), 1)
-        low, high = np.percentile(means, (2.5, 97.5))
-        return cls(float(sums.sum() / counts.sum()), float(low), float(high))
+        totals = bootstrap_totals(np.column_stack([sums, counts]), rng, draws)
+        return cls.of_draws(totals[:, 0] / np.maximum(totals[:, 1], 1))
+
+    @classmethod
+    def of_draws(cls, values: NDArray[np.float64]) -> "Estimate":
+        """From one figure worked out on each row of ``bootstrap_totals``: the first row is the value itself."""
+        low, high = np.percentile(values[1:], (2.5, 97.5))
+        return cls(float(values[0]), float(low), float(high))
+
+    def scaled(self, factor: float) -> "Estimate":
+        """In another unit; ``factor`` is positive."""
+        return Estimate(self.value * factor, self.low * factor, self.high * factor)
+
+
+def bootstrap_totals(parts: NDArray[np.float64], rng: np.random.Generator, draws: int = 1000) -> NDArray[np.float64]:
+    """Sums over clusters as they are, then over clusters drawn with replacement, as many as there are.
+
+    ``parts``: (clusters, columns). Returns (1 + draws, columns). All columns share the draws, so what is worked out
+    from several of them, such as a root mean square or the difference of two predictors, is drawn in pairs.
+    ValueError without clusters.
+    """
+    clusters = len(parts)
+    if clusters == 0:
+        raise ValueError("there is nothing to draw from")
+    totals = np.empty((1 + draws, parts.shape[1]))
+    totals[0] = parts.sum(axis=0)
+    for draw in range(draws):
+        times = np.bincount(rng.integers(clusters, size=clusters), minlength=clusters)
+        totals[1 + draw] = times @ parts
+    return totals
