@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mobile_vla.checkpoint import Checkpoint, save
+from mobile_vla.checkpoint import Checkpoint, load, save
 from mobile_vla.cli.main import main
 from mobile_vla.core import ActionContract
 
@@ -129,3 +129,56 @@ def test_pull_copies_and_judges(capsys, tmp_path, ours):
     assert code == 0
     assert "equal to its source" in out
     assert (tmp_path / "copy" / "manifest.json").read_bytes() == (ours / "manifest.json").read_bytes()
+
+
+@pytest.fixture
+def forerunner(tmp_path):
+    from transformers import Kosmos2Config, Kosmos2Model
+
+    from mobile_vla.policy.encoders.sources import describe
+
+    spec = describe("tiny", "kosmos")
+    torch.manual_seed(1)
+    kosmos = Kosmos2Model(Kosmos2Config.from_dict(spec.config))
+    state = {f"model.backbone.{name}": value for name, value in kosmos.state_dict().items()}
+    rnn = torch.nn.LSTM(32, 8, 2, batch_first=True)
+    state |= {f"model.act_head.rnn.{name}": value for name, value in rnn.state_dict().items()}
+    state["model.action_token"] = torch.zeros(32)
+    for place, (inputs, outputs) in enumerate([(8, 12), (12, 6)]):
+        state[f"model.act_head.velocities.mlp.{2 * place}.weight"] = torch.randn(outputs, inputs)
+        state[f"model.act_head.velocities.mlp.{2 * place}.bias"] = torch.randn(outputs)
+    torch.save({"state_dict": state}, tmp_path / "last.ckpt")
+    return tmp_path / "last.ckpt"
+
+
+ASKED = ("--axes", "linear_x,linear_y", "--limits", "1.15,1.15", "--rate-hz", "6", "--frame-rate-hz", "3")
+
+
+def test_import_makes_a_policy_and_says_what_became_of_each_tensor(capsys, tmp_path, forerunner):
+    named = ("--horizon", 3, "--layout", "forerunner", "--kosmos", "tiny", *ASKED)
+    code, out, _ = run(capsys, "import", forerunner, "--out", tmp_path / "p", *named)
+    assert code == 0
+    for said in ("tensors of", "angular_z: always 0", "start without effect", f"--init-from {tmp_path / 'p'}"):
+        assert said in out
+    assert run(capsys, "verify", tmp_path / "p")[0] == 0
+    code, out, _ = run(
+        capsys, "import", forerunner, "--out", tmp_path / "q", "--horizon", 3, "--bf16", "--json", *named
+    )
+    values = json.loads(out)
+    assert (code, values["contract"]["limits"][:2], values["contract"]["horizon"]) == (0, [1.15, 1.15], 3)
+    assert values["matched"]["act_head.velocities.mlp.2.bias"] == "head.decoder.out.bias"
+    sizes = [(tmp_path / name / "weights.safetensors").stat().st_size for name in ("p", "q")]
+    assert sizes[1] < 0.75 * sizes[0]
+    origin = load(tmp_path / "q").origin["imported"]
+    assert (origin["path"], len(origin["sha256"])) == (str(forerunner), 64)
+    assert run(capsys, "import", forerunner, "--out", tmp_path / "p", *named)[0] == 2
+
+
+def test_import_takes_no_contract_that_the_checkpoint_denies(capsys, tmp_path, forerunner):
+    named = ("--layout", "forerunner", "--kosmos", "tiny", *ASKED)
+    code, _, err = run(capsys, "import", forerunner, "--out", tmp_path / "p", "--horizon", 4, *named)
+    assert code == 2
+    assert "gives 6 numbers, and horizon times axes is 8" in err
+    assert not (tmp_path / "p").exists()
+    with pytest.raises(SystemExit):
+        run(capsys, "import", forerunner, "--out", tmp_path / "p", "--layout", "forerunner", "--horizon", 3)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mobile_vla.checkpoint import Checkpoint, Metric
 from mobile_vla.checkpoint.keep import newest_whole
 from mobile_vla.core import ActionContract
-from mobile_vla.train.loop import LoopConfig, Stage, fit
+from mobile_vla.train.loop import LoopConfig, Piece, Stage, fit
 
 CONFIG = LoopConfig(steps=40, batch=4, learning_rate=0.01, warmup=5, save_every=10)
 MADE = Checkpoint("test", {}, ActionContract(), {"seed": 7}, {})
@@ -45,16 +45,19 @@ def small() -> Small:
 
 
 def stage(network: Small, folder: Path, before_each: Callable[[], None] = lambda: None) -> Stage:
-    def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        pixels = torch.from_numpy(rng.normal(size=(CONFIG.batch, 3, 4, 4)).astype(np.float32))
-        error = (network(pixels) - pixels.mean((1, 2, 3))[:, None]).square().mean()
+    def loss(module: nn.Module, pixels: Tensor) -> tuple[Tensor, dict[str, float]]:
+        if torch.is_grad_enabled():
+            before_each()
+        error = (module(pixels) - pixels.mean((1, 2, 3))[:, None]).square().mean()
         return error, {"error": error.item()}
 
-    def learning(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        before_each()
-        return loss(rng)
+    return Stage("test", folder, 7, list(network.parameters()), draw, loss, draw, MADE)
 
-    return Stage("test", folder, 7, list(network.parameters()), learning, loss, MADE)
+
+def draw(rng: np.random.Generator, piece: Piece) -> Tensor:
+    """A piece of a batch of pictures."""
+    pixels = torch.from_numpy(rng.normal(size=(CONFIG.batch, 3, 4, 4)).astype(np.float32))
+    return pixels[piece.part(CONFIG.batch)]
 
 
 def digest(network: nn.Module) -> str:

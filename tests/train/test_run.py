@@ -18,7 +18,7 @@ from mobile_vla.train import run, see
 from mobile_vla.train.config import TrainConfig, read_config
 from mobile_vla.train.drive import Drives
 from mobile_vla.train.generate import GenerateJob, _make_shard, generate
-from mobile_vla.train.loop import LoopConfig, Stage
+from mobile_vla.train.loop import LoopConfig, Piece, Stage
 from mobile_vla.train.run import load_frames, train
 from mobile_vla.train.see import Frames
 
@@ -84,11 +84,12 @@ def test_validation_is_on_scenes_that_are_not_learnt_from(
 ) -> None:
     sizes = {}
 
-    def size(loss: Any) -> int | None:
-        return next((len(each) for each in loss.args if isinstance(each, Frames | Drives)), None)
+    def size(draw: Any) -> int | None:
+        data = draw(np.random.default_rng(0), Piece()).data
+        return len(data) if isinstance(data, Frames | Drives) else None
 
     def note(network: CompactNetwork, stage: Stage, loop: LoopConfig) -> None:
-        sizes[stage.name] = size(stage.loss), size(stage.validation)
+        sizes[stage.name] = size(stage.draw), size(stage.validation)
 
     monkeypatch.setattr(run, "fit", note)
     shutil.copytree(trained[1].parent / "data", tmp_path / "data")

@@ -88,8 +88,8 @@ def look(place: Place, *, quick: bool = False) -> Found:
     )
 
 
-def best(found: Iterable[Found], policy: str) -> Found | None:
-    """The best whole checkpoint of ours for a kind of policy; salvaged ones do not count.
+def best(found: Iterable[Found], policy: str | Collection[str]) -> Found | None:
+    """The best whole checkpoint of ours for a kind of policy, or one of several; salvaged ones do not count.
 
     Those come first that ``evaluate`` has driven with, by what it measured. Then what trainings have left as a result,
     before the steps that they keep to resume from: the final one before others, by the metric of its training, then
@@ -113,8 +113,8 @@ def best(found: Iterable[Found], policy: str) -> Found | None:
     return _first_whole(sorted(candidates, key=merit, reverse=True))
 
 
-def latest(found: Iterable[Found], policy: str) -> Found | None:
-    """The whole checkpoint of ours that was saved last, for a kind of policy; salvaged ones do not count.
+def latest(found: Iterable[Found], policy: str | Collection[str]) -> Found | None:
+    """The whole checkpoint of ours that was saved last, for a kind of policy or one of several; no salvaged one.
 
     The steps that a training keeps to resume from are taken only where there is nothing else.
     """
@@ -122,7 +122,7 @@ def latest(found: Iterable[Found], policy: str) -> Found | None:
     return _first_whole(sorted(candidates, key=lambda each: (not _is_step(each), each.saved_at), reverse=True))
 
 
-def wanted(text: str, roots: Sequence[Path], policy: str) -> Path:
+def wanted(text: str, roots: Sequence[Path], policy: str | Collection[str]) -> Path:
     """The checkpoint that ``--policy`` means: "latest" or "best" below ``roots``, else the path that it is.
 
     A folder that is called so is meant by "./best". CheckpointError says what was looked through where none is whole.
@@ -134,9 +134,10 @@ def wanted(text: str, roots: Sequence[Path], policy: str) -> Path:
     if pick is not None:
         return pick.path
     where = " or ".join(str(root.absolute()) for root in roots)
+    named = policy if isinstance(policy, str) else " or ".join(policy)
     rest = f": all {len(ours)} there are damaged, salvaged, or of another policy" if ours else ""
     raise CheckpointError(
-        f"there is no whole checkpoint of the policy {policy} below {where}{rest}; look at them with 'mobile-vla "
+        f"there is no whole checkpoint of the policy {named} below {where}{rest}; look at them with 'mobile-vla "
         "checkpoint find', name one with --policy PATH, or leave --policy out for the one that comes with the package"
     )
 
@@ -207,8 +208,9 @@ def _bytes(path: Path) -> _Seen:
     )
 
 
-def _of_policy(found: Iterable[Found], policy: str) -> list[Found]:
-    return [each for each in found if each.policy == policy and not each.salvaged]
+def _of_policy(found: Iterable[Found], policy: str | Collection[str]) -> list[Found]:
+    kinds = {policy} if isinstance(policy, str) else set(policy)
+    return [each for each in found if each.policy in kinds and not each.salvaged]
 
 
 def _is_step(found: Found) -> bool:

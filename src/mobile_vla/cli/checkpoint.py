@@ -1,11 +1,11 @@
-"""``mobile-vla checkpoint``: find, verify, salvage, convert and pull checkpoints of any kind."""
+"""``mobile-vla checkpoint``: find, verify, salvage, convert, import and pull checkpoints of any kind."""
 
 import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from mobile_vla.cli.shared import Commands, add_json, print_json
+from mobile_vla.cli.shared import Commands, add_json, count, positive, print_json
 
 WHOLE, DAMAGED, UNPROVEN = 0, 1, 3
 """Exit codes of a verdict; 2 is an error of use. UNPROVEN: nothing is wrong, but the format has no checksums."""
@@ -13,12 +13,15 @@ WHOLE, DAMAGED, UNPROVEN = 0, 1, 3
 
 def add_to(commands: Commands) -> None:
     """Describe the command and its verbs."""
-    parser = commands.add_parser("checkpoint", help="find, verify, salvage, convert or pull checkpoints of any kind")
+    parser = commands.add_parser(
+        "checkpoint", help="find, verify, salvage, convert, import or pull checkpoints of any kind"
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_find(verbs)
     _add_verify(verbs)
     _add_salvage(verbs)
     _add_convert(verbs)
+    _add_import(verbs)
     _add_pull(verbs)
 
 
@@ -75,6 +78,54 @@ def _add_convert(verbs: Commands) -> None:
     _add_opaque(convert)
     add_json(convert)
     convert.set_defaults(run=run_convert)
+
+
+def _add_import(verbs: Commands) -> None:
+    parser = verbs.add_parser(
+        "import",
+        help="make a policy of a fine-tuned Kosmos-2 with an LSTM head, from elsewhere",
+        description="What the numbers of its actions mean stands in no such file: say it. The prompt line before the "
+        "report tells in what the policy still differs from the original.",
+    )
+    parser.add_argument("path", type=Path, help="file or folder of any format; no code in it is run")
+    parser.add_argument("--layout", required=True, metavar="forerunner|robovlms", help="whose names its tensors have")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the policy")
+    parser.add_argument(
+        "--axes",
+        required=True,
+        type=_words,
+        metavar="NAMES",
+        help="axes of its actions in its order: linear_x,linear_y; -linear_y where its positive is right (--axes=-...)",
+    )
+    parser.add_argument(
+        "--limits",
+        required=True,
+        type=_numbers,
+        metavar="NUMBERS",
+        help="for each axis, the velocity that it calls 1.0, in m/s or rad/s: 1.15,1.15",
+    )
+    parser.add_argument("--rate-hz", required=True, type=positive, metavar="HZ", help="rate of the rows of a chunk")
+    parser.add_argument("--frame-rate-hz", required=True, type=positive, metavar="HZ", help="rate of its camera frames")
+    parser.add_argument("--horizon", required=True, type=count, metavar="N", help="rows of a chunk")
+    parser.add_argument(
+        "--kosmos",
+        default="microsoft/kosmos-2-patch14-224",
+        metavar="NAME",
+        help="hub name or folder of the Kosmos-2 that it was made with (default: %(default)s)",
+    )
+    parser.add_argument("--window", type=count, default=8, metavar="N", help="frames its LSTM looks back (default: 8)")
+    parser.add_argument("--bf16", action="store_true", help="store the weights as bfloat16: half the size")
+    _add_opaque(parser)
+    add_json(parser)
+    parser.set_defaults(run=run_import)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+def _numbers(text: str) -> list[float]:
+    return [positive(word) for word in text.split(",")]
 
 
 def _add_pull(verbs: Commands) -> None:
@@ -165,6 +216,30 @@ def run_convert(options: argparse.Namespace) -> int:
         print_json(asdict(done))
     else:
         print_converted(done)
+    return WHOLE
+
+
+def run_import(options: argparse.Namespace) -> int:
+    """0 when the policy was written."""
+    from mobile_vla.cli.checkpoint_words import print_imported
+    from mobile_vla.core import CheckpointError
+    from mobile_vla.policy.forerunner import contract_of, import_checkpoint
+    from mobile_vla.policy.weights import origin_of_import, save_network
+
+    if options.out.exists() and any(options.out.iterdir()):
+        raise CheckpointError(f"{options.out} is not empty: name a new folder with --out")
+    contract = contract_of(options.axes, options.limits, options.rate_hz, options.frame_rate_hz, options.horizon)
+    network, imported = import_checkpoint(
+        options.path, options.layout, contract, options.axes, options.kosmos, options.window, options.opaque
+    )
+    if options.bf16:
+        network.bfloat16()
+    values = imported.to_dict()
+    save_network(options.out, network, origin_of_import(options.path, values, options.opaque))
+    if options.json:
+        print_json({"out": str(options.out), "contract": contract.to_dict(), **values})
+    else:
+        print_imported(imported, options.out)
     return WHOLE
 
 

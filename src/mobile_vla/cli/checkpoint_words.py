@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -108,6 +109,13 @@ def print_converted(done: Converted) -> None:
         print(
             "the source stores no checksums: whether its bytes are what was saved cannot be known; from here on it can"
         )
+
+
+def print_imported(imported: object, out: Path) -> None:
+    """What was taken over and what was not, and what to do with it."""
+    print(imported)
+    print(f"{out}: a policy of kind kosmos_lstm")
+    print(f"train on from it: mobile-vla train RUN_DIR --init-from {out}")
 
 
 def print_pulled(pulled: Pulled) -> None:

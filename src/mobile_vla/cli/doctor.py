@@ -92,7 +92,7 @@ def _purpose(options: argparse.Namespace) -> "Purpose":
         policy = None
     elif options.policy is not None:
         from mobile_vla.checkpoint.find import wanted
-        from mobile_vla.cli.shared import RUNS
+        from mobile_vla.cli.shared import RUNS, policy_kinds
 
-        policy = wanted(options.policy, [RUNS], "compact")
+        policy = wanted(options.policy, [RUNS], policy_kinds())
     return Purpose(policy, robot, options.robot, tuple(options.settings))

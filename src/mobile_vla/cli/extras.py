@@ -2,13 +2,19 @@
 
 MODULES = {
     "gymnasium": "sim",
+    "h5py": "imports",
+    "huggingface_hub": "vla",
     "matplotlib": "sim",
     "mujoco": "sim",
     "OpenGL": "sim",
+    "peft": "vla",
+    "ray": "ray",
     "scipy": "sim",
     "skfmm": "sim",
     "tensorboard": "train",
+    "tokenizers": "vla",
     "torch": "policy",
+    "transformers": "vla",
 }
 """Top-level modules by the extra in ``pyproject.toml`` that installs them; all else comes with the robot side."""
 

@@ -28,6 +28,9 @@ from mobile_vla.core import DamagedCheckpointError, MobileVLAError
 SUCCESS, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: done; the drive or check failed; an error that the sentence on stderr explains; Ctrl-C."""
 
+KEYS_AND_VALUES = ("overrides", "settings")
+"""Under these names a command keeps what is given as key=value."""
+
 COMMANDS = (
     drive,
     up,
@@ -58,9 +61,26 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """As ``parse_args``, which by itself takes no key=value after an option that stands behind the others."""
+    top = parser()
+    options, rest = top.parse_known_args(arguments)
+    for name in KEYS_AND_VALUES:
+        if isinstance(getattr(options, name, None), list) and all(_is_setting(each) for each in rest):
+            getattr(options, name).extend(rest)
+            return options
+    if rest:
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+def _is_setting(text: str) -> bool:
+    return "=" in text and not text.startswith("-")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    options = parser().parse_args(arguments)
+    options = parse(arguments)
     try:
         return int(options.run(options))
     except DamagedCheckpointError as error:

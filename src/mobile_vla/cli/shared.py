@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,22 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def policy_kinds() -> list[str]:
+    """Names of the kinds of policy that are installed; found without torch."""
+    return sorted({entry.name for entry in entry_points(group="mobile_vla.policies")})
+
+
 def policy_folder(options: argparse.Namespace) -> Path:
     """The checkpoint that ``--policy`` means; one that was chosen is named on stderr.
 
     CheckpointError when the latest or the best is asked for and none is whole.
     """
     from mobile_vla.checkpoint.find import BEST, LATEST, wanted
-    from mobile_vla.policy.weights import POLICY_NAME, SHIPPED
+    from mobile_vla.policy.weights import SHIPPED
 
     if options.policy is None:
         return SHIPPED
-    folder = wanted(options.policy, [RUNS], POLICY_NAME)
+    folder = wanted(options.policy, [RUNS], policy_kinds())
     if options.policy in (LATEST, BEST):
         print(f"the {options.policy} whole checkpoint: {folder}", file=sys.stderr)
     return folder

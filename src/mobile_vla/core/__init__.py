@@ -13,6 +13,7 @@ from mobile_vla.core.errors import (
     InstructionError,
     MobileVLAError,
     SafetyLatchedError,
+    TrainingError,
     UnsafeCheckpointError,
 )
 from mobile_vla.core.goal import Colour, Goal, Kind, Mode, Side, Target
@@ -53,6 +54,7 @@ __all__ = [
     "Status",
     "Step",
     "Target",
+    "TrainingError",
     "Twist",
     "UnsafeCheckpointError",
 ]

@@ -54,5 +54,9 @@ class ConfigError(MobileVLAError):
     """A configuration has an unknown key or a value of the wrong kind."""
 
 
+class TrainingError(MobileVLAError):
+    """A training cannot go on: its numbers are not finite any more, or another of its processes ended."""
+
+
 class SafetyLatchedError(MobileVLAError):
     """Motion was asked for while a stop is latched; it needs an explicit re-arm."""

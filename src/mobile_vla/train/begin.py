@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mobile_vla.checkpoint import is_saved, load
 from mobile_vla.checkpoint.keep import START_PREFIX, STEP_PREFIX, newest_whole
 from mobile_vla.checkpoint.manifest import MANIFEST
 from mobile_vla.core import CheckpointError, DamagedCheckpointError
-from mobile_vla.policy.compact import CompactNetwork
 from mobile_vla.policy.weights import save_network, take, weights_identity
 from mobile_vla.train.steps import damage_of
 
@@ -22,7 +22,11 @@ FIRST_PARTS = "read.parts"
 
 
 def begin(
-    network: CompactNetwork, folder: Path, init_from: Path | None, origin: Mapping[str, Any]
+    network: nn.Module,
+    folder: Path,
+    init_from: Path | None,
+    origin: Mapping[str, Any],
+    first_parts: str = FIRST_PARTS,
 ) -> dict[str, Any] | None:
     """Give ``network`` the weights that the run in ``folder`` began with, or, with ``init_from``, begins with now.
 
@@ -31,7 +35,7 @@ def begin(
     """
     start = next((each for each in sorted(folder.glob(f"{START_PREFIX}*")) if is_saved(each)), None)
     if start is not None:
-        return _begun(network, start, init_from, origin)
+        return _begun(network, start, init_from, origin, first_parts)
     if init_from is None:
         return None
     saved = [*folder.glob(f"*/{MANIFEST}"), *folder.glob(f"*.parts/{STEP_PREFIX}*/{MANIFEST}")]
@@ -43,10 +47,12 @@ def begin(
     return _take(network, folder, init_from, origin)
 
 
-def _begun(network: CompactNetwork, start: Path, init_from: Path | None, origin: Mapping[str, Any]) -> dict[str, Any]:
+def _begun(
+    network: nn.Module, start: Path, init_from: Path | None, origin: Mapping[str, Any], first_parts: str
+) -> dict[str, Any]:
     damage = damage_of(start)
     if damage and init_from is None:
-        return _record_of_a_step(start, damage)
+        return _record_of_a_step(start, damage, first_parts)
     if damage and init_from is not None:
         _require_same(start, init_from, "another checkpoint")
         print(f"{start} is damaged ({damage}) and made again", flush=True)
@@ -65,9 +71,9 @@ def _begun(network: CompactNetwork, start: Path, init_from: Path | None, origin:
     return record
 
 
-def _record_of_a_step(start: Path, damage: str) -> dict[str, Any]:
+def _record_of_a_step(start: Path, damage: str, first_parts: str) -> dict[str, Any]:
     """The start is not needed once the first stage has a whole step, which holds all weights and the same record."""
-    step = newest_whole(start.parent / FIRST_PARTS)
+    step = newest_whole(start.parent / first_parts)
     if step is None:
         advice = "give --init-from again, with the checkpoint that this run began with"
         raise DamagedCheckpointError(start, f"{damage}; {advice}")
@@ -76,7 +82,7 @@ def _record_of_a_step(start: Path, damage: str) -> dict[str, Any]:
     return record
 
 
-def _take(network: CompactNetwork, folder: Path, init_from: Path, origin: Mapping[str, Any]) -> dict[str, Any]:
+def _take(network: nn.Module, folder: Path, init_from: Path, origin: Mapping[str, Any]) -> dict[str, Any]:
     taken = take(network, init_from)
     print(taken, flush=True)
     record = taken.to_dict()

@@ -1,17 +1,27 @@
-"""A network that drives several robots at once while data are collected."""
+"""Networks that drive several robots at once while data are collected."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from mobile_vla.core import Instruction, Twist
 from mobile_vla.language import encode
 from mobile_vla.policy.compact import CompactNetwork, command, integrate, motion_features
 from mobile_vla.policy.preprocess import to_tensor
 from mobile_vla.policy.weights import load_network
+from mobile_vla.train.collect import Learner
+
+
+def load_learner(folder: Path, lanes: int) -> Learner:
+    """The network of a checkpoint of any kind that can be trained here, over ``lanes`` robots."""
+    network = load_network(folder)
+    if isinstance(network, CompactNetwork):
+        return NetworkLearner(network, lanes)
+    from mobile_vla.train.vla_learner import VlaLearner
+
+    return VlaLearner(network, lanes)
 
 
 class NetworkLearner:
@@ -24,11 +34,6 @@ class NetworkLearner:
         self._memory = torch.zeros(1, lanes, network.config.memory)
         self._odometry = [(0.0, 0.0, 0.0)] * lanes
         self._begun = [False] * lanes
-
-    @classmethod
-    def load(cls, folder: Path, lanes: int) -> Self:
-        """From a checkpoint folder."""
-        return cls(load_network(folder), lanes)
 
     @torch.inference_mode()
     def reset(self, place: int, instruction: Instruction) -> None:

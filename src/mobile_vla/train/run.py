@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mobile_vla import __version__
 from mobile_vla.checkpoint import is_saved, load
-from mobile_vla.core import ActionContract, DatasetError
+from mobile_vla.core import ActionContract, ConfigError, DatasetError
 from mobile_vla.core.provenance import git_commit, machine
 from mobile_vla.data import Dataset, Split, data_hash, load_split, make_split, schema
 from mobile_vla.language import Grammar
@@ -28,9 +28,10 @@ from mobile_vla.train.begin import begin
 from mobile_vla.train.config import TrainConfig
 from mobile_vla.train.drive import Drives, drive_loss
 from mobile_vla.train.generate import GenerateJob, generate
-from mobile_vla.train.loop import LoopConfig, LossFunction, Stage, fit
+from mobile_vla.train.loop import Draw, LoopConfig, LossFunction, Piece, Stage, fit
 from mobile_vla.train.see import Frames, goal_anchors, name_words, read_loss, see_loss, settle_loss
-from mobile_vla.train.steps import damage_of
+from mobile_vla.train.spread import Alone, launched
+from mobile_vla.train.steps import Steps, damage_of
 
 SURVEY_SEED, DRIVE_SEED = 1_000_000, 2_000_000
 """First scene seeds of the two kinds of data; evaluation draws its scenes below these."""
@@ -38,6 +39,26 @@ SURVEY_SEED, DRIVE_SEED = 1_000_000, 2_000_000
 
 SPLIT = (0.94, 0.03, 0.03)
 """Shares of the scenes for training, validation and test."""
+
+
+Loss = tuple[Tensor, dict[str, float]]
+_Data = TypeVar("_Data")
+
+
+@dataclass(frozen=True)
+class _Drawn(Generic[_Data]):
+    """The losses of the compact policy draw their batches by themselves: from ``data``, with ``rng``."""
+
+    data: _Data
+    rng: np.random.Generator
+
+
+def _from(data: _Data) -> Draw:
+    return partial(_draw, data)
+
+
+def _draw(data: _Data, rng: np.random.Generator, piece: Piece) -> _Drawn[_Data]:
+    return _Drawn(data, rng)
 
 
 @dataclass(frozen=True)
@@ -49,14 +70,17 @@ class _Run:
     contract: ActionContract
     grammar: Grammar
     origin: dict[str, Any]
+    ray: str | None
 
 
-def train(config: TrainConfig, folder: Path, init_from: Path | None = None) -> Path:
+def train(config: TrainConfig, folder: Path, init_from: Path | None = None, ray: str | None = None) -> Path:
     """Run or resume the training in ``folder``; returns the folder of the final checkpoint.
 
     A run begins with weights drawn by its seed, or with those of the checkpoint ``init_from`` that fit (errors as
-    ``begin``). CheckpointError when a step cannot be saved.
+    ``begin``). CheckpointError when a step cannot be saved, ConfigError for what this recipe cannot do.
+    ``ray``: the address of a Ray cluster that makes the data in the place of processes here.
     """
+    _require_one_process_and_pass(config)
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     contract, grammar = ActionContract(), Grammar.load()
@@ -69,7 +93,7 @@ def train(config: TrainConfig, folder: Path, init_from: Path | None = None) -> P
         "grammar_split": grammar.split_hash,
         "data": {},
     }
-    run = _Run(config, folder, contract, grammar, origin)
+    run = _Run(config, folder, contract, grammar, origin, ray)
     see, last, final = folder / "see", folder / f"drive-{config.drive_rounds}", folder / "final"
     finished = _stands(final)
     if init_from is not None or not finished:
@@ -85,17 +109,35 @@ def train(config: TrainConfig, folder: Path, init_from: Path | None = None) -> P
     return final
 
 
+def _require_one_process_and_pass(config: TrainConfig) -> None:
+    if launched() > 1:
+        raise ConfigError(f"the compact policy trains in one process, not in {launched()}: start it without torchrun")
+    for name in ("read", "see", "drive", "final", "settle"):
+        passes = getattr(config, name).accumulate
+        if passes > 1:
+            raise ConfigError(
+                f"the compact policy learns from a batch in one pass: leave {name}.accumulate at 1, got {passes}"
+            )
+
+
 def _see(run: _Run, network: CompactNetwork, survey: Dataset, folder: Path) -> None:
     """What the words mean, then what the eye sees of them."""
     config = run.config
-    reading = partial(read_loss, network, run.grammar, config.read.batch)
-    _fit(run, "read", network, [network.text], reading, reading, config.read)
+
+    def reading(_: nn.Module, drawn: _Drawn[None]) -> Loss:
+        return read_loss(network, run.grammar, config.read.batch, drawn.rng)
+
+    _fit(run, "read", network, [network.text], reading, _from(None), _from(None), config.read)
     wordings = name_words(network, run.grammar, np.random.default_rng(config.seed))
     split = _split(survey)
     frames, held_out = load_frames(survey, split.train), load_frames(survey, split.validation)
-    seeing = partial(see_loss, network, frames, wordings, config.see.batch)
-    validation = partial(see_loss, network, held_out, wordings, config.see.batch) if len(held_out) else None
-    _fit(run, "see", network, [network.eye, network.query, network.nothing], seeing, validation, config.see, folder)
+    validation = _from(held_out) if len(held_out) else None
+
+    def seeing(_: nn.Module, drawn: _Drawn[Frames]) -> Loss:
+        return see_loss(network, drawn.data, wordings, config.see.batch, drawn.rng)
+
+    parts = [network.eye, network.query, network.nothing]
+    _fit(run, "see", network, parts, seeing, _from(frames), validation, config.see, folder)
 
 
 def _drive_rounds(run: _Run, see: Path) -> None:
@@ -115,18 +157,29 @@ def _drive_rounds(run: _Run, see: Path) -> None:
         previous = run.folder / name
         if not _stands(previous):
             loop = config.final if number == config.drive_rounds else config.drive
-            loss = partial(drive_loss, network, drives, run.grammar, loop.batch)
-            validation = partial(drive_loss, network, held_out, run.grammar, loop.batch) if len(held_out) else None
+            validation = _from(held_out) if len(held_out) else None
             parts = [network.enter, network.memory, network.head]
-            _fit(run, name, network, parts, loss, validation, loop, previous, seed=config.seed + number)
+            driving = _driving(network, run.grammar, loop.batch)
+            seed = config.seed + number
+            _fit(run, name, network, parts, driving, _from(drives), validation, loop, previous, seed)
+
+
+def _driving(network: CompactNetwork, grammar: Grammar, batch: int) -> LossFunction:
+    def driving(_: nn.Module, drawn: _Drawn[Drives]) -> Loss:
+        return drive_loss(network, drawn.data, grammar, batch, drawn.rng)
+
+    return driving
 
 
 def _settle(run: _Run, last: Path, folder: Path) -> None:
     network, config = load_network(last), run.config
     anchors = goal_anchors(network, run.grammar, np.random.default_rng(config.seed))
-    settling = partial(settle_loss, network, anchors, run.grammar, config.settle.batch)
+
+    def settling(_: nn.Module, drawn: _Drawn[None]) -> Loss:
+        return settle_loss(network, anchors, run.grammar, config.settle.batch, drawn.rng)
+
     run = replace(run, origin=run.origin | {"data": load(last).origin["data"]})
-    _fit(run, "settle", network, [network.text], settling, settling, config.settle, folder)
+    _fit(run, "settle", network, [network.text], settling, _from(None), _from(None), config.settle, folder)
 
 
 def load_frames(dataset: Dataset, episodes: Sequence[int]) -> Frames:
@@ -147,7 +200,7 @@ def _survey(run: _Run) -> Dataset:
 
 def _dataset(run: _Run, job: GenerateJob, name: str) -> Dataset:
     root = run.folder / "data" / name
-    generate(job, root, run.contract, run.config.processes)
+    generate(job, root, run.contract, run.config.processes, run.ray)
     dataset = Dataset.open(root)
     run.contract.require_same(dataset.contract, "this training", str(root))
     hashes = {"data_hash": data_hash(dataset.all_records), "split_hash": _split(dataset).split_hash}
@@ -178,7 +231,8 @@ def _fit(
     network: CompactNetwork,
     parts: list[nn.Module],
     loss: LossFunction,
-    validation: LossFunction | None,
+    draw: Draw,
+    validation: Draw | None,
     loop: LoopConfig,
     folder: Path | None = None,
     seed: int | None = None,
@@ -190,7 +244,9 @@ def _fit(
     parameters = [parameter for part in parts for parameter in part.parameters()]
     seed = run.config.seed if seed is None else seed
     made = replace(checkpoint_of(network, run.origin), tensors={})
-    metric = fit(network, Stage(name, run.folder / f"{name}.parts", seed, parameters, loss, validation, made), loop)
+    parts_folder = run.folder / f"{name}.parts"
+    metric = fit(network, Stage(name, parts_folder, seed, parameters, draw, loss, validation, made), loop)
     network.eval()
     if folder is not None:
-        save_network(folder, network, run.origin, loop.steps, metric)
+        best = Steps(parts_folder, made, Alone()).best() if loop.patience else None
+        save_network(folder, network, run.origin, best.step if best else loop.steps, metric)

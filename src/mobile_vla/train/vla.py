@@ -1,0 +1,312 @@
+"""A training run of a full-size policy: see, drive, and rounds of driving by the learner (DAgger).
+
+With data given it learns from these: whatever tells its objects teaches seeing, whatever says what was done teaches
+driving. Without, surveys and drives are made in the simulator first. Killed and started again it goes on; every stage
+leaves a checkpoint. Under torchrun all processes run this, and the first one makes data and saves.
+"""
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from mobile_vla import __version__
+from mobile_vla.checkpoint import Metric, is_saved
+from mobile_vla.checkpoint.keep import newest_whole
+from mobile_vla.checkpoint.store import load
+from mobile_vla.core import ActionContract, CheckpointError, DatasetError, Policy
+from mobile_vla.core.provenance import git_commit, machine
+from mobile_vla.data import Dataset, data_hash, load_split, make_split, schema
+from mobile_vla.language import Grammar
+from mobile_vla.policy.kinds import PolicyKind
+from mobile_vla.policy.vla import VlaNetwork, VlaPolicy
+from mobile_vla.policy.weights import checkpoint_of, load_network, save_network
+from mobile_vla.train.adapt import FROZEN, adapt, merge
+from mobile_vla.train.ask import ask_loss, draw_asking
+from mobile_vla.train.begin import begin
+from mobile_vla.train.config import VlaTrainConfig
+from mobile_vla.train.feed import Feed
+from mobile_vla.train.generate import GenerateJob, generate
+from mobile_vla.train.imitate import Memory, draw_windows, imitation_loss
+from mobile_vla.train.loop import Draw, LoopConfig, LossFunction, Stage, fit
+from mobile_vla.train.run import SPLIT
+from mobile_vla.train.spread import Spread
+from mobile_vla.train.steps import damage_of
+
+SURVEY_SEED, DRIVE_SEED = 3_000_000, 4_000_000
+"""First scene seeds of the data that these runs make; those of evaluation lie far below."""
+
+
+def is_block(module: nn.Module) -> bool:
+    """What FSDP2 gathers by itself: a layer of a tower's transformers."""
+    return isinstance(module, GradientCheckpointingLayer)
+
+
+Judge = Callable[[Policy], float]
+"""Success of a policy in the simulator, 0..1."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    kind: PolicyKind
+    config: VlaTrainConfig
+    folder: Path
+    grammar: Grammar
+    contract: ActionContract
+    origin: dict[str, Any]
+    judge: Judge | None
+    spread: Spread | None
+    ray: str | None
+
+    @property
+    def is_first(self) -> bool:
+        return self.spread is None or self.spread.is_first
+
+
+def train_vla(
+    kind: PolicyKind,
+    config: VlaTrainConfig,
+    folder: Path,
+    data: Sequence[Path] = (),
+    init_from: Path | None = None,
+    judge: Judge | None = None,
+    spread: Spread | None = None,
+    ray: str | None = None,
+) -> Path:
+    """Run or resume the training in ``folder``; returns the folder of the final checkpoint.
+
+    Errors as ``train.run.train``; DatasetError for data that cannot teach, ContractMismatchError where two differ.
+    ``ray``: the address of a Ray cluster that makes the data in the place of processes here.
+    """
+    torch.manual_seed(config.seed)
+    torch.set_num_threads(config.threads)
+    final = folder / "final"
+    if _stands(final):
+        return final
+    datasets = [Dataset.open(root) for root in data]
+    contract = datasets[0].contract if datasets else ActionContract(horizon=config.horizon)
+    for dataset in datasets:
+        contract.require_same(dataset.contract, str(data[0]), str(dataset.root))
+    grammar = Grammar.load()
+    origin: dict[str, Any] = {
+        "config": asdict(config),
+        "git_commit": git_commit(),
+        "versions": {"mobile_vla": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": machine(),
+        "grammar_split": grammar.split_hash,
+        "data": {},
+    }
+    run = _Run(kind, config, folder, grammar, contract, origin, judge, spread, ray)
+    last = _first_network(run, init_from)
+    surveys = [each for each in datasets if _tells(each, schema.OBJECTS)]
+    drives = [each for each in datasets if _tells(each, schema.ACTION_CHUNK)]
+    if not datasets:
+        surveys = [_made(run, "survey", GenerateJob("survey", SURVEY_SEED, config.survey_scenes, config.survey_poses))]
+        drives = [_made(run, "drive-0", _drive_job(config, 0, None))]
+    if not drives:
+        raise DatasetError(
+            f"no frame in {', '.join(map(str, data))} says what to do ({schema.ACTION_CHUNK}): give drives too"
+        )
+    for dataset in {id(each): each for each in (*surveys, *drives)}.values():
+        run.origin["data"][str(dataset.root)] = {
+            "data_hash": data_hash(dataset.all_records),
+            "split_hash": _split(dataset).split_hash,
+        }
+    if surveys and config.see.steps:
+        last = _see(run, last, surveys)
+    for number in range(config.drive_rounds + 1):
+        if number:
+            drives.append(_made(run, f"drive-{number}", _drive_job(config, number, last)))
+        last = _drive(run, last, drives, number)
+    if run.is_first:
+        network = load_network(last)
+        save_network(final, network, run.origin, config.drive.steps, load(last).metric)
+    _wait(run)
+    return final
+
+
+def _first_network(run: _Run, init_from: Path | None) -> Path:
+    """The weights that the run begins with, as a checkpoint of its own: what LoRA and frozen towers go back to."""
+    start = run.folder / "start"
+    if run.is_first and not _stands(start):
+        network = cast(VlaNetwork, run.kind.make(run.config.network, run.contract))
+        if init_from is not None:
+            run.origin["init_from"] = begin(network, run.folder, init_from, run.origin, "see.parts")
+        save_network(start, network, run.origin)
+    _wait(run)
+    run.origin.setdefault("init_from", load(start).origin.get("init_from"))
+    return start
+
+
+def _see(run: _Run, before: Path, surveys: list[Dataset]) -> Path:
+    folder, config = run.folder / "see", run.config
+    if _stands(folder):
+        return folder
+    network = _network(before)
+    learnt, held_out = _feeds(run, surveys)
+
+    def draw(feed: Feed) -> Draw:
+        return partial(_asking, network, feed, run.grammar, config)
+
+    def loss(module: nn.Module, asking: Any) -> tuple[Tensor, dict[str, float]]:
+        return ask_loss(module(asking.inputs), asking, network.pointer.grid)
+
+    parameters = adapt(network, config.see_towers, config.lora, config.checkpointing)
+    unused = {
+        id(each) for part in (network.head, network.join, network.motion, network.enter) for each in part.parameters()
+    }
+    parameters = [each for each in parameters if id(each) not in unused]
+    _fit(run, "see", network, parameters, draw(learnt), loss, held_out and draw(held_out), config.see, before, folder)
+    return folder
+
+
+def _asking(network: VlaNetwork, feed: Feed, grammar: Grammar, config: VlaTrainConfig, rng: Any, piece: Any) -> Any:
+    return draw_asking(network, feed, grammar, config.see.batch, config.names, rng, piece)
+
+
+def _drive(run: _Run, before: Path, drives: list[Dataset], number: int) -> Path:
+    folder, config = run.folder / f"drive-{number}", run.config
+    if _stands(folder):
+        return folder
+    network = _network(before)
+    parameters = adapt(network, config.drive_towers, config.lora, config.checkpointing)
+    learns: Draw
+    validates: Draw | None
+    if config.drive_towers == FROZEN:
+        for part in (network.pointer, network.way):
+            part.requires_grad_(False)
+        parameters = [each for each in parameters if each.requires_grad]
+        _feeds(run, drives)  # refuses what cannot be learnt from, before frames are looked at
+        learnt, held_out = Memory(config.wordings), Memory(config.wordings)
+        for dataset in drives:
+            rng, split = np.random.default_rng([23, config.seed]), _split(dataset)
+            learnt.add(dataset, split.train, network, run.grammar, rng)
+            held_out.add(dataset, split.validation, network, run.grammar, rng)
+        print(f"drive-{number}: {len(learnt)} drives, {learnt.frames} frames to learn from", flush=True)
+        learns = partial(learnt.draw, run.contract, config.drive.batch)
+        validates = partial(held_out.draw, run.contract, config.drive.batch) if len(held_out) else None
+    else:
+        feed, kept = _feeds(run, drives)
+        learns = partial(draw_windows, network, feed, run.grammar, config.drive.batch, config.length)
+        validates = kept and partial(draw_windows, network, kept, run.grammar, config.drive.batch, config.length)
+
+    def loss(module: nn.Module, driving: Any) -> tuple[Tensor, dict[str, float]]:
+        return imitation_loss(network, module(driving.inputs), driving, config.grounding)
+
+    _fit(run, f"drive-{number}", network, parameters, learns, loss, validates, config.drive, before, folder)
+    return folder
+
+
+def _fit(
+    run: _Run,
+    name: str,
+    network: VlaNetwork,
+    parameters: list[nn.Parameter],
+    draw: Draw,
+    loss: LossFunction,
+    validation: Draw | None,
+    loop: LoopConfig,
+    before: Path,
+    folder: Path,
+) -> None:
+    """Train, and save the whole network to ``folder``, with what LoRA added merged into it."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if run.spread is None:
+        network.to(device)
+    if device == "cpu":  # its backward pass is twice as fast there as the fused one
+        for tower in network.towers.values():
+            cast(Any, tower).model.set_attn_implementation("eager")
+    network.train()
+    made = replace(checkpoint_of(network, run.origin), tensors={})
+    parts = run.folder / f"{name}.parts"
+    judge = None
+    if run.judge is not None and name != "see":
+        judge = partial(_judged, run.judge)
+    stage = Stage(name, parts, run.config.seed, parameters, draw, loss, validation, made, judge, trained_only=True)
+    metric = fit(network, stage, loop, run.spread)
+    if run.is_first:
+        if run.spread is not None:
+            network = _put_together(run, name, before, parts)
+        merge(network)
+        save_network(folder, network.cpu(), run.origin, loop.steps, metric)
+    _wait(run)
+
+
+def _put_together(run: _Run, name: str, before: Path, parts: Path) -> VlaNetwork:
+    """The network of a stage from where it began and its last step: under FSDP2 no process holds it whole."""
+    network, newest = _network(before), newest_whole(parts)
+    if newest is None:
+        raise CheckpointError(f"{parts} holds no whole step of {name}: give the same command again")
+    adapt(network, run.config.see_towers if name == "see" else run.config.drive_towers, run.config.lora, False)
+    tensors = {key: torch.from_numpy(value) for key, value in load(newest).tensors.items()}
+    network.load_state_dict(tensors, strict=False)
+    return network
+
+
+def _judged(judge: Judge, network: nn.Module) -> Metric:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return Metric("closed-loop success", judge(VlaPolicy(cast(VlaNetwork, network))), "higher")
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _network(folder: Path) -> VlaNetwork:
+    return cast(VlaNetwork, load_network(folder))
+
+
+def _feeds(run: _Run, datasets: list[Dataset]) -> tuple[Feed, Feed | None]:
+    size, cache = run.config.network.size, int(run.config.cache_gib * 2**30)
+    splits = [(dataset, _split(dataset)) for dataset in datasets]
+    learnt = Feed([(dataset, split.train) for dataset, split in splits], size, cache)
+    kept = [(dataset, split.validation) for dataset, split in splits if split.validation]
+    return learnt, Feed(kept, size, cache // 8) if kept else None
+
+
+def _split(dataset: Dataset) -> Any:
+    try:
+        return load_split(dataset)
+    except DatasetError:
+        return make_split(dataset, SPLIT)
+
+
+def _tells(dataset: Dataset, column: str) -> bool:
+    """A frame of the first few episodes has this label."""
+    known = dataset.columns([column], dataset.episode_indices[:8])[column]
+    return bool((np.isfinite(known) & (known != schema.UNLABELLED)).any()) and bool(np.any(known))
+
+
+def _drive_job(config: VlaTrainConfig, number: int, learner: Path | None) -> GenerateJob:
+    first = DRIVE_SEED + number * config.drive_episodes
+    return GenerateJob("drive", first, config.drive_episodes, 0, config.lanes, config.max_frames, learner)
+
+
+def _made(run: _Run, name: str, job: GenerateJob) -> Dataset:
+    root = run.folder / "data" / name
+    if run.is_first:
+        generate(job, root, run.contract, run.config.processes, run.ray)
+        _split(Dataset.open(root))
+    _wait(run)
+    return Dataset.open(root)
+
+
+def _wait(run: _Run) -> None:
+    if run.spread is not None:
+        run.spread.barrier()
+
+
+def _stands(folder: Path) -> bool:
+    if not is_saved(folder):
+        return False
+    damage = damage_of(folder)
+    if damage:
+        print(f"{folder} is damaged ({damage}) and made again from the last whole step of its stage", flush=True)
+    return not damage
