@@ -8,8 +8,9 @@ Shridhar et al. 2021, among others.)
 """
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobile_vla.core import ActionChunk, ActionContract, Grounding, Instruction, Observation, Status, Step, Twist
-from mobile_vla.language import encode
+from mobile_vla.core import (
+    ActionChunk,
+    ActionContract,
+    CheckpointError,
+    Grounding,
+    Instruction,
+    Observation,
+    Status,
+    Step,
+    Twist,
+)
+from mobile_vla.language import VOCABULARY_HASH, encode
+from mobile_vla.policy.kinds import PolicyKind
 from mobile_vla.policy.preprocess import HEIGHT, WIDTH, fit, to_tensor
 from mobile_vla.policy.text import TextEncoder
 
@@ -127,6 +139,8 @@ class Eye(nn.Module):
 
 class CompactNetwork(nn.Module):
     """Eye, words, pointer, memory and head."""
+
+    kind: ClassVar = "compact"
 
     def __init__(self, config: CompactConfig, contract: ActionContract) -> None:
         super().__init__()
@@ -288,3 +302,17 @@ def grounding_of(pointed: Pointed, sight: Sight, status: Status) -> Grounding:
         box=(u - half_u, v - half_v, u + half_u, v + half_v),
         status=status,
     )
+
+
+def _sizes(network: CompactNetwork) -> dict[str, Any]:
+    return asdict(network.config) | {"vocabulary": VOCABULARY_HASH}
+
+
+def _build(sizes: Mapping[str, Any], contract: ActionContract) -> CompactNetwork:
+    chosen = dict(sizes)
+    if chosen.pop("vocabulary", None) != VOCABULARY_HASH:
+        raise CheckpointError("it was trained with another alphabet of characters: train it again")
+    return CompactNetwork(CompactConfig(**chosen), contract)
+
+
+KIND = PolicyKind("compact", CompactNetwork, CompactConfig, CompactNetwork, _sizes, _build, CompactPolicy)

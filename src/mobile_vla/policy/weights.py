@@ -1,28 +1,34 @@
-"""From a compact network to a checkpoint and back, strict in both directions; and a start from any checkpoint."""
+"""From a network to a checkpoint and back, strict in both directions; and a start from any checkpoint."""
 
 import hashlib
 import json
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
+from mobile_vla import __version__
 from mobile_vla.checkpoint import Checkpoint, Metric, load, save
 from mobile_vla.checkpoint.layout import Format, Tensor
 from mobile_vla.checkpoint.reading import outgoing
 from mobile_vla.checkpoint.salvage import REPORT
-from mobile_vla.checkpoint.store import Tensors
+from mobile_vla.checkpoint.store import BF16, Tensors
 from mobile_vla.checkpoint.verify import State, Verdict, verify
-from mobile_vla.core import ActionContract, CheckpointError, DamagedCheckpointError
+from mobile_vla.core import ActionContract, CheckpointError, ConfigError, DamagedCheckpointError, Policy
+from mobile_vla.core.provenance import git_commit
 from mobile_vla.language import VOCABULARY_HASH
-from mobile_vla.policy.compact import CompactConfig, CompactNetwork, CompactPolicy
+from mobile_vla.policy.kinds import PolicyKind, kind_named, kind_of
 
-POLICY_NAME = "compact"
 SHIPPED = Path(__file__).parent / "shipped"
 """The checkpoint that comes with the package."""
 
@@ -43,20 +49,47 @@ _CHARACTERS = "text.embed.weight"
 """Its rows stand for the characters of one alphabet."""
 
 
-def checkpoint_of(network: CompactNetwork, origin: Mapping[str, Any]) -> Checkpoint:
+def checkpoint_of(network: nn.Module, origin: Mapping[str, Any]) -> Checkpoint:
     """The network as a checkpoint, with its sizes, contract and ``origin`` (hashes, seed, versions)."""
-    config = asdict(network.config) | {"vocabulary": VOCABULARY_HASH}
-    return Checkpoint(POLICY_NAME, config, network.contract, origin, tensors_of(network))
+    kind = kind_of(network)
+    contract = cast(ActionContract, network.contract)
+    return Checkpoint(kind.name, kind.sizes(network), contract, origin, tensors_of(network))
 
 
-def tensors_of(network: torch.nn.Module) -> Tensors:
-    """The state of any network as arrays, which go on showing what the network holds."""
-    return {name: value.detach().numpy() for name, value in network.state_dict().items()}
+def tensors_of(network: nn.Module) -> Tensors:
+    """The state of any network as arrays, which go on showing what the network holds; bfloat16 as ``store.BF16``."""
+    return {name: _as_array(value.detach()) for name, value in network.state_dict().items()}
+
+
+def as_tensor(array: NDArray[Any]) -> torch.Tensor:
+    """An array of a checkpoint as a tensor over the same memory; ``store.BF16`` becomes bfloat16."""
+    if array.dtype == BF16:
+        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint of any format by their names there; no code of the file's is run.
+
+    DamagedCheckpointError for damage, UnsafeCheckpointError for hostile files, CheckpointError for no checkpoint or a
+    dtype that a network cannot use.
+    """
+    tensors = placed(path)
+    if strange := [tensor for tensor in tensors if tensor.dtype not in _DTYPES]:
+        raise CheckpointError(f"{path} holds {strange[0].name} as {strange[0].dtype}, which no network here can use")
+    return {tensor.name: values_of(tensor) for tensor in tensors}
+
+
+def _as_array(value: torch.Tensor) -> NDArray[Any]:
+    if value.dtype == torch.bfloat16:
+        bits: NDArray[Any] = value.contiguous().view(torch.uint16).numpy()
+        return bits.view(BF16)
+    return value.numpy()
 
 
 def save_network(
     folder: Path,
-    network: CompactNetwork,
+    network: nn.Module,
     origin: Mapping[str, Any],
     step: int | None = None,
     metric: Metric | None = None,
@@ -70,32 +103,33 @@ def load_network(
     contract: ActionContract | None = None,
     allow_missing: Collection[str] = (),
     allow_unproven: bool = False,
-) -> CompactNetwork:
-    """Read a network in evaluation mode.
+) -> nn.Module:
+    """Read a network of any kind in evaluation mode.
 
     Of a salvaged checkpoint, tensors in ``allow_missing`` may be missing, and start from initial values that are the
-    same each time ("text.*" allows all below it); ``allow_unproven`` takes those that no checksum proves.
-    CheckpointError for damage, another policy, missing or unproven tensors that are not allowed, or tensors that do
-    not fit; ContractMismatchError when ``contract`` is given and the checkpoint was made for another.
+    same each time ("text.*" allows all below it); ``allow_unproven`` takes those that no checksum proves. Tensors that
+    were saved as bfloat16 stay so. The weights are held once: the network stands on the memory they were read into.
+    CheckpointError for damage, an unknown kind of policy, missing or unproven tensors that are not allowed, or tensors
+    that do not fit; ContractMismatchError when ``contract`` is given and the checkpoint was made for another. How many
+    rows a chunk has is the policy's own affair, and is not compared.
     """
     checkpoint = load(folder)
-    if checkpoint.policy != POLICY_NAME:
-        raise CheckpointError(f"{folder} holds a policy of kind {checkpoint.policy!r}, not {POLICY_NAME!r}")
+    kind = _kind(folder, checkpoint.policy)
     if contract is not None:
-        contract.require_same(checkpoint.contract, "this robot", str(folder))
-    sizes = dict(checkpoint.network)
-    if sizes.pop("vocabulary", None) != VOCABULARY_HASH:
-        raise CheckpointError(f"{folder} was trained with another alphabet of characters; train it again")
+        ours = replace(contract, horizon=checkpoint.contract.horizon)
+        ours.require_same(checkpoint.contract, "this robot", str(folder))
     _require_allowed(folder, checkpoint, allow_missing, allow_unproven)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), nullcontext() if checkpoint.missing else _Undrawn():
             torch.manual_seed(_INITIAL_SEED)
-            network = CompactNetwork(CompactConfig(**sizes), checkpoint.contract)
+            network = kind.build(checkpoint.network, checkpoint.contract)
         initial = network.state_dict()
         tensors = {name: initial[name] for name in checkpoint.missing if name in initial}
-        tensors |= {name: torch.from_numpy(value) for name, value in checkpoint.tensors.items()}
-        network.load_state_dict(tensors)
-    except (TypeError, RuntimeError) as error:
+        tensors |= {name: _loaded(value, initial.get(name)) for name, value in checkpoint.tensors.items()}
+        network.load_state_dict(tensors, assign=True)
+        if all(value.dtype == torch.bfloat16 for value in tensors.values() if value.is_floating_point()):
+            network.bfloat16()  # buffers that are in no checkpoint
+    except (TypeError, KeyError, RuntimeError, CheckpointError, ConfigError) as error:
         raise CheckpointError(
             f"the weights in {folder} do not fit this version of the policy: {_first_line(error)}"
         ) from error
@@ -107,9 +141,10 @@ def load_policy(
     contract: ActionContract | None = None,
     allow_missing: Collection[str] = (),
     allow_unproven: bool = False,
-) -> CompactPolicy:
+) -> Policy:
     """The policy of a checkpoint folder, by default the one shipped; the rest as ``load_network``."""
-    return CompactPolicy(load_network(folder, contract, allow_missing, allow_unproven))
+    network = load_network(folder, contract, allow_missing, allow_unproven)
+    return kind_of(network).drive(network)
 
 
 def template(config_path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -119,19 +154,39 @@ def template(config_path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
     """
     try:
         values = json.loads(config_path.read_bytes())
-        if values["policy"] != POLICY_NAME:
-            raise CheckpointError(f"{config_path} describes a policy of kind {values['policy']!r}, not {POLICY_NAME!r}")
-        sizes = {name: size for name, size in values["network"].items() if name != "vocabulary"}
+        kind = _kind(config_path, values["policy"])
         with torch.device("meta"):  # shapes alone, without memory
-            network = CompactNetwork(CompactConfig(**sizes), ActionContract.from_dict(values["contract"], "it"))
+            network = kind.build(values["network"], ActionContract.from_dict(values["contract"], "it"))
     except OSError as error:
         raise CheckpointError(f"{config_path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ConfigError, CheckpointError) as error:
         raise CheckpointError(
-            f"{config_path} is no {POLICY_NAME} policy's config.json of this version: {_first_line(error)}"
+            f"{config_path} is no policy's config.json of this version: {_first_line(error)}"
         ) from error
     names = {dtype: name for name, dtype in _DTYPES.items()}
     return [(name, names[value.dtype], tuple(value.shape)) for name, value in network.state_dict().items()]
+
+
+class _Undrawn(TorchFunctionMode):
+    """Initial weights are not drawn: for networks that get all of theirs from a file."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def _loaded(value: NDArray[Any], own: torch.Tensor | None) -> torch.Tensor:
+    tensor = as_tensor(value)
+    is_kept = own is None or tensor.dtype in (own.dtype, torch.bfloat16)
+    return tensor if is_kept else tensor.to(own.dtype)  # type: ignore[union-attr]
+
+
+def _kind(path: Path, name: str) -> PolicyKind:
+    try:
+        return kind_named(name)
+    except ConfigError as error:
+        raise CheckpointError(f"{path} holds a policy of kind {name!r}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +223,7 @@ class Taken:
         return "\n".join(lines)
 
 
-def take(network: CompactNetwork, path: Path) -> Taken:
+def take(network: nn.Module, path: Path) -> Taken:
     """Give ``network`` those tensors of the checkpoint at ``path`` that have its names and shapes; any format will do.
 
     Numbers of other widths are converted; what stands for characters is left where a folder of ours has another
@@ -180,7 +235,7 @@ def take(network: CompactNetwork, path: Path) -> Taken:
     doubted = {finding.tensor.name for finding in verdict.findings if finding.state is not State.WHOLE}
     if verdict.format is Format.OURS:
         known = load(path)
-        network.contract.require_same(known.contract, "this training", str(path))
+        cast(ActionContract, network.contract).require_same(known.contract, "this training", str(path))
         doubted.update(known.unproven)
     doubted.update(_doubted_by_salvage(path))
     own, tensors = network.state_dict(), _weights(verdict)
@@ -195,7 +250,7 @@ def take(network: CompactNetwork, path: Path) -> Taken:
             f"nothing in {path} fits: none of its {len(tensors)} tensors ({held}, ...) has the name and shape of one "
             f"in this network ({', '.join(list(own)[:3])}, ...)"
         )
-    values = {name: _values(tensor).reshape(own[name].shape) for name, tensor in fitting.items()}
+    values = {name: values_of(tensor).reshape(own[name].shape) for name, tensor in fitting.items()}
     for name, value in values.items():
         own[name].copy_(value)
     taken = tuple(name for name in own if name in fitting)
@@ -262,8 +317,8 @@ def _require_allowed(
     )
 
 
-def _whole(path: Path) -> Verdict:
-    verdict = verify(path)
+def _whole(path: Path, opaque: Collection[str] = ()) -> Verdict:
+    verdict = verify(path, opaque=opaque)
     if verdict.state in (State.DAMAGED, State.MISSING):
         advice = "; salvage it first and begin with what is left" if verdict.findings else ""
         raise DamagedCheckpointError(path, verdict.damage + advice)
@@ -296,9 +351,30 @@ def _fits(tensor: Tensor, own: torch.Tensor) -> bool:
     return dtype is not None and same_shape and dtype.is_floating_point == own.dtype.is_floating_point
 
 
-def _values(tensor: Tensor) -> torch.Tensor:
+def placed(path: Path, opaque: Collection[str] = ()) -> list[Tensor]:
+    """The tensors of a whole checkpoint of any format, to be read one by one with ``values_of``.
+
+    ``opaque`` as in ``checkpoint.survey``. Errors as ``read_tensors``, and none for a dtype.
+    """
+    return _weights(_whole(path, opaque))
+
+
+def origin_of_import(path: Path, values: Mapping[str, Any], opaque: Collection[str] = ()) -> dict[str, Any]:
+    """What a checkpoint tells of having been made from another program's at ``path``."""
+    versions = {"mobile_vla": __version__, "torch": torch.__version__}
+    return {
+        "imported": {**values, "sha256": _identity(placed(path, opaque))},
+        "git_commit": git_commit(),
+        "versions": versions,
+    }
+
+
+def values_of(tensor: Tensor) -> torch.Tensor:
+    """Read the tensor that a layout places, in its own dtype and shape."""
     data = bytearray().join(outgoing(tensor).pieces())
-    return torch.frombuffer(data, dtype=_DTYPES[tensor.dtype])
+    dtype = _DTYPES[tensor.dtype]
+    flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+    return flat.reshape(tensor.shape)
 
 
 def _identity(tensors: Iterable[Tensor]) -> str:
