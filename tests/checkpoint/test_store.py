@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from mobile_vla.checkpoint import Checkpoint, Metric, atomic, load, save
 from mobile_vla.checkpoint.manifest import MANIFEST, read_manifest
-from mobile_vla.checkpoint.store import CONFIG, TRAINING, WEIGHTS
+from mobile_vla.checkpoint.store import BF16, CONFIG, TRAINING, WEIGHTS
 from mobile_vla.core import ActionContract, CheckpointError, ContractMismatchError
 
 FILES = (WEIGHTS, CONFIG, MANIFEST)
@@ -228,3 +229,41 @@ def test_bytes_that_a_disk_changes_are_found_before_they_count(folder, checkpoin
         save(folder, checkpoint)
     monkeypatch.undo()
     load(folder)
+
+
+def test_bits_of_bfloat16_come_back_as_they_were(tmp_path, checkpoint):
+    bits = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    more = replace(checkpoint, tensors=checkpoint.tensors | {"half": bits.view(BF16)}, training={"m": bits.view(BF16)})
+    save(tmp_path, more)
+    record = read_manifest(tmp_path).files[WEIGHTS].tensors["half"]
+    assert (record.dtype, record.size) == ("BF16", bits.nbytes)
+    back = load(tmp_path, training=True)
+    for value in (back.tensors["half"], back.training["m"]):
+        assert value.dtype == BF16
+        np.testing.assert_array_equal(value.view(np.uint16), bits)
+    with safe_open(tmp_path / WEIGHTS, "numpy") as file:
+        assert file.get_slice("half").get_dtype() == "BF16"
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (1,), (5 * 2**20,)])
+def test_tensors_of_all_sizes_are_read_into_memory_of_their_own(tmp_path, checkpoint, shape):
+    rng = np.random.default_rng(2)
+    value = rng.normal(size=shape).astype(np.float32)
+    save(tmp_path, replace(checkpoint, tensors=checkpoint.tensors | {"value": value}))
+    back = load(tmp_path).tensors
+    np.testing.assert_array_equal(back["value"], value)
+    assert back["value"].shape == shape
+    assert all(each.flags.writeable for each in back.values())
+
+
+@pytest.mark.parametrize(
+    "change", [{"offset": 7}, {"size": 3}, {"dtype": "F8_E4M3"}, {"shape": (4, 4)}, {"offset": 1 << 40}]
+)
+def test_a_manifest_that_proves_itself_and_is_nonsense_is_refused(folder, change):
+    manifest = read_manifest(folder)
+    weights = manifest.files[WEIGHTS]
+    tensors = dict(weights.tensors) | {"head.weight": replace(weights.tensors["head.weight"], **change)}
+    manifest = replace(manifest, files={**manifest.files, WEIGHTS: replace(weights, tensors=tensors)})
+    (folder / MANIFEST).write_bytes(manifest.to_json())
+    with pytest.raises(CheckpointError, match=r"places head\.weight.*where it cannot be"):
+        load(folder)

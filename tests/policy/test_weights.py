@@ -26,6 +26,7 @@ from mobile_vla.policy.weights import (
     grouped,
     load_network,
     load_policy,
+    read_tensors,
     save_network,
     take,
     template,
@@ -367,3 +368,37 @@ def test_names_that_a_training_program_nested_are_found(network: CompactNetwork,
     assert (taken.prefix, taken.fresh) == ("state_dict.model.", ())
     assert all(torch.equal(value, state[name]) for name, value in other.state_dict().items())
     assert "state_dict.model.*" in str(taken)
+
+
+def test_bfloat16_stays_bfloat16_and_takes_half_the_space(network: CompactNetwork, tmp_path: Path) -> None:
+    save_network(tmp_path / "whole", network, {})
+    network.bfloat16()
+    save_network(tmp_path / "half", network, {})
+    loaded = load_network(tmp_path / "half").state_dict()
+    for name, value in network.state_dict().items():
+        assert loaded[name].dtype == value.dtype
+        assert torch.equal(loaded[name], value), name
+    sizes = [sum(value.nbytes for value in load(tmp_path / name).tensors.values()) for name in ("half", "whole")]
+    assert 0.5 <= sizes[0] / sizes[1] < 0.55
+
+
+def test_all_tensors_of_a_file_are_read_with_their_dtypes(tmp_path: Path) -> None:
+    state = {"a": torch.randn(3, 2).bfloat16(), "b": torch.zeros(0, 4), "c": torch.tensor(7), "d": torch.tensor([True])}
+    torch.save({"state_dict": state}, tmp_path / "x.pth")
+    tensors = read_tensors(tmp_path / "x.pth")
+    assert tensors.keys() == {f"state_dict.{name}" for name in state}
+    for name, value in state.items():
+        back = tensors[f"state_dict.{name}"]
+        assert (back.dtype, back.shape) == (value.dtype, value.shape)
+        assert torch.equal(back, value)
+    torch.save({"z": torch.zeros(2, dtype=torch.complex64)}, tmp_path / "y.pth")
+    with pytest.raises(CheckpointError, match="z as C64, which no network here can use"):
+        read_tensors(tmp_path / "y.pth")
+
+
+def test_a_loaded_network_stands_on_the_memory_it_was_read_into(network: CompactNetwork, tmp_path: Path) -> None:
+    save_network(tmp_path, network, {})
+    loaded = load_network(tmp_path)
+    places = [value.untyped_storage().data_ptr() for value in loaded.state_dict().values()]
+    assert len(set(places)) == len(places)
+    assert all(parameter.requires_grad for parameter in loaded.parameters())

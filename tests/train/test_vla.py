@@ -217,12 +217,20 @@ def test_settings_that_mean_nothing_are_explained(settings: list[str], words: st
 
 
 def test_two_processes_end_where_one_does(data: Path, tmp_path: Path) -> None:
-    one = run(tmp_path / "one", [data], "kosmos_clip")
+    still = "lora.dropout=0.0"  # the processes drop different things
+    one = run(tmp_path / "one", [data], "kosmos_clip", still)
     program = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     program += ["-m", "mobile_vla", "train", str(tmp_path / "two"), "--policy", "kosmos_clip", "--data", str(data)]
-    done = subprocess.run([*program, *SMALL, *TOWERS["kosmos_clip"]], capture_output=True, text=True, timeout=280)
+    command = [*program, *SMALL, *TOWERS["kosmos_clip"], still]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("the policy is in") == 1
-    alone, together = tensors(one), tensors(tmp_path / "two" / "final")
-    for name, value in alone.items():
-        torch.testing.assert_close(together[name], value, rtol=1e-3, atol=2e-4, msg=name)
+    for stage in ("see", "drive-0"):
+        alone, together = (load(tmp_path / each / stage).metric for each in ("one", "two"))
+        assert alone is not None
+        assert together is not None
+        assert together.value == pytest.approx(alone.value, rel=1e-4)
+    assert set(tensors(one)) == set(tensors(tmp_path / "two" / "final"))
+    np.testing.assert_allclose(
+        chunk(load_policy(tmp_path / "two" / "final")), chunk(load_policy(one)), atol=2e-3
+    )  # where gradients are almost nothing, Adam follows their rounding

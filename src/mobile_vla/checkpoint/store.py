@@ -6,28 +6,33 @@ name; the new manifest then takes the place of the old in one step; only then do
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load as load_safetensors
 
-from mobile_vla.checkpoint.atomic import PARTIAL, require_space, sync_folder, write_bytes
+from mobile_vla.checkpoint.atomic import PARTIAL, PIECE, require_space, sync_folder, write_bytes
 from mobile_vla.checkpoint.formats import safetensors_file
-from mobile_vla.checkpoint.formats.safetensors_file import FileRecord, Outgoing
+from mobile_vla.checkpoint.formats.safetensors_file import FileRecord, Outgoing, TensorRecord
 from mobile_vla.checkpoint.manifest import MANIFEST, Manifest, Metric, read_manifest
 from mobile_vla.core import ActionContract, CheckpointError, DamagedCheckpointError
 
 WEIGHTS, CONFIG, TRAINING = "weights.safetensors", "config.json", "training.safetensors"
 Tensors = dict[str, NDArray[Any]]
+BF16 = np.dtype([("bfloat16", "<u2")])
+"""How arrays of bfloat16 come and go: as their bits, for numpy has no such numbers."""
 
 _OURS = tuple(name.partition(".") for name in (WEIGHTS, CONFIG, TRAINING))
-_DTYPES = {
+_DTYPES = {BF16: "BF16"} | {
     np.dtype(kind): name
     for kind, name in {
         "bool": "BOOL",
@@ -44,6 +49,7 @@ _DTYPES = {
         "f8": "F64",
     }.items()
 }
+_KINDS = {name: kind for kind, name in _DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -142,8 +148,8 @@ def load(folder: Path, *, training: bool = False) -> Checkpoint:
     """
     manifest = read_manifest(folder)
     config = json.loads(_read(folder, manifest, manifest.config))
-    tensors = load_safetensors(_read(folder, manifest, manifest.weights))
-    state = load_safetensors(_read(folder, manifest, manifest.training)) if training and manifest.training else {}
+    tensors = _read_tensors(folder, manifest, manifest.weights)
+    state = _read_tensors(folder, manifest, manifest.training) if training and manifest.training else {}
     try:
         return Checkpoint(
             policy=config["policy"],
@@ -164,16 +170,68 @@ def load(folder: Path, *, training: bool = False) -> Checkpoint:
 
 
 def _read(folder: Path, manifest: Manifest, name: str) -> bytes:
+    with _opened(folder, manifest, name) as file:
+        data = file.read()
+    _require_hash(folder, manifest, name, hashlib.sha256(data))
+    return data
+
+
+def _read_tensors(folder: Path, manifest: Manifest, name: str) -> Tensors:
+    """Each tensor into memory of its own, hashed while it is read: no second copy of the weights is ever held."""
+    known, at = manifest.files[name].tensors or {}, manifest.files[name].header_size
+    with _opened(folder, manifest, name) as file, ThreadPoolExecutor(1) as beside:
+        digest, tensors = hashlib.sha256(file.read(at)), {}
+        for each in sorted(known, key=lambda each: (known[each].offset, known[each].size)):
+            record = known[each]
+            if not _is_sound(record, at, manifest.files[name].size):
+                raise DamagedCheckpointError(folder, f"{MANIFEST} places {each} of {name} where it cannot be")
+            digest.update(file.read(record.offset - at))
+            array = np.empty(record.size, np.uint8)
+            _fill(file, array, digest, beside)
+            tensors[each] = array.view(_KINDS[record.dtype]).reshape(record.shape)
+            at = record.offset + record.size
+        digest.update(file.read())
+    _require_hash(folder, manifest, name, digest)
+    return {each: tensors[each] for each in known}
+
+
+def _is_sound(record: TensorRecord, at: int, end: int) -> bool:
+    """A manifest may carry the right hash and be nonsense, if someone wants it to."""
+    if record.dtype not in _KINDS or min(record.shape, default=0) < 0:
+        return False
+    size = math.prod(record.shape) * _KINDS[record.dtype].itemsize
+    return bool(record.size == size and at <= record.offset <= end - size)
+
+
+def _fill(file: BinaryIO, array: NDArray[np.uint8], digest: Any, beside: Executor) -> None:
+    """From the file, piece by piece, each of which is hashed while the next is read."""
+    hashing: Future[None] | None = None
+    for start in range(0, array.size, PIECE):
+        piece = array[start : start + PIECE]
+        file.readinto(piece)  # type: ignore[attr-defined]
+        if hashing is not None:
+            hashing.result()
+        hashing = beside.submit(digest.update, piece)
+    if hashing is not None:
+        hashing.result()
+
+
+@contextmanager
+def _opened(folder: Path, manifest: Manifest, name: str) -> Iterator[BinaryIO]:
     known = manifest.files[name]
     try:
-        data = (folder / name).read_bytes()
+        with (folder / name).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != known.size:
+                raise DamagedCheckpointError(folder, f"{name} has {size} bytes where {known.size} were saved")
+            yield file
     except OSError as error:
         raise DamagedCheckpointError(folder, f"{name} cannot be read ({error.strerror})") from error
-    if len(data) != known.size:
-        raise DamagedCheckpointError(folder, f"{name} has {len(data)} bytes where {known.size} were saved")
-    if hashlib.sha256(data).hexdigest() != known.sha256:
+
+
+def _require_hash(folder: Path, manifest: Manifest, name: str, digest: Any) -> None:
+    if digest.hexdigest() != manifest.files[name].sha256:
         raise DamagedCheckpointError(folder, f"{name} holds other bytes than were saved")
-    return data
 
 
 def _outgoing(tensors: Tensors) -> list[Outgoing]:

@@ -264,11 +264,11 @@ def _ours(their: str, layout: str, hidden_layers: int) -> str | None:
 
 def _spread(value: torch.Tensor, signs: Mapping[str, float], horizon: int) -> torch.Tensor:
     """Rows (horizon * axes, ...) of the last layer to (horizon * 3, ...) in the order of ``AXES``."""
-    rows = value.unflatten(0, (horizon, len(signs)))
+    rows = value.reshape(horizon, len(signs), *value.shape[1:])
     spread = rows.new_zeros(horizon, len(AXES), *rows.shape[2:])
     for place, (axis, sign) in enumerate(signs.items()):
         spread[:, AXES.index(axis)] = sign * rows[:, place]
-    return spread.flatten(0, 1)
+    return spread.reshape(-1, *value.shape[1:])
 
 
 def _silence(network: KosmosLstmNetwork) -> None:

@@ -167,12 +167,15 @@ def template(config_path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
     return [(name, names[value.dtype], tuple(value.shape)) for name, value in network.state_dict().items()]
 
 
+_DRAWS = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, torch.Tensor.normal_, torch.Tensor.uniform_)
+
+
 class _Undrawn(TorchFunctionMode):
     """Initial weights are not drawn: for networks that get all of theirs from a file."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
-            return args[0]
+        if func in _DRAWS:
+            return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
 
 

@@ -53,7 +53,7 @@ def adapt(network: "VlaNetwork", way: str, lora: LoraSettings, checkpointing: bo
             )
             inject_adapter_in_model(settings, model)
         if way != FROZEN and hasattr(tower, "action"):
-            tower.action.requires_grad_(True)  # type: ignore[operator, union-attr]
+            tower.action.requires_grad_(True)
         if checkpointing and way != FROZEN:
             model.activation_checkpointing_enable({"use_reentrant": False})
         else:
@@ -68,6 +68,6 @@ def merge(network: "VlaNetwork") -> None:
             if hasattr(module, "lora_A") and hasattr(module, "merge"):
                 module.merge()
                 parent, _, leaf = name.rpartition(".")
-                setattr(tower.get_submodule(parent), leaf, module.get_base_layer())  # type: ignore[operator]
+                setattr(tower.get_submodule(parent), leaf, module.get_base_layer())
         if hasattr(tower.model, "peft_config"):
             del tower.model.peft_config

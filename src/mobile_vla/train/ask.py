@@ -44,8 +44,10 @@ def draw_asking(
         for target in targets
     ]
     inputs = Questions(torch.from_numpy(asked.pixels), network.tokenise(texts))
-    truth = (torch.from_numpy(part).flatten(0, 1) for part in (asked.visible, asked.box, asked.distance))
-    return Asking(inputs, *truth, asked.scene)
+    visible, box, distance = (
+        torch.from_numpy(part).flatten(0, 1) for part in (asked.visible, asked.box, asked.distance)
+    )
+    return Asking(inputs, visible, box, distance, asked.scene)
 
 
 def lots(rng: np.random.Generator, batch: int, piece: Part) -> list[np.random.Generator]:
@@ -60,7 +62,7 @@ def ask_loss(answers: Answers, asking: Asking, grid: tuple[int, int]) -> tuple[T
     assert answers.ranges is not None
     point, box, figures = grounding_loss(answers.pointed, asking.visible, asking.box, asking.distance, grid)
     what = what_loss(answers.what, asking.scene, grid)
-    ranges = range_loss(answers.ranges, torch.from_numpy(asking.scene.ranges))
+    ranges = range_loss(answers.ranges, torch.from_numpy(asking.scene.ranges).to(answers.ranges.device))
     loss = point + 0.5 * box + 0.5 * what + 2.0 * ranges
     return loss, {**figures, "what": what.item(), "range": ranges.item()}
 
@@ -72,6 +74,7 @@ def grounding_loss(
 
     ``visible`` (N,), ``box`` (N, 4) left, top, right, bottom, ``distance`` (N,), NaN unknown.
     """
+    visible, box, distance = (each.to(pointed.logits.device) for each in (visible, box, distance))
     there, away = visible >= IN_VIEW, visible < HARDLY
     middle = 0.5 * (box[:, :2] + box[:, 2:])
     cells, shares = _around(middle[there], grid)
@@ -97,18 +100,20 @@ def grounding_loss(
 
 def what_loss(what: Tensor, scene: Scene, grid: tuple[int, int]) -> Tensor:
     """Kind and colour at the patches around the middle of each object in view, and where nothing has a name."""
-    seen, boxes = torch.from_numpy(scene.seen), torch.from_numpy(scene.boxes)
+    seen, boxes = (torch.from_numpy(each).to(what.device) for each in (scene.seen, scene.boxes))
     frame, place = torch.nonzero(seen >= IN_VIEW, as_tuple=True)
     boxes = boxes[frame, place]
     cells, shares = _around(0.5 * (boxes[:, :2] + boxes[:, 2:]), grid)
-    kinds, colours = (torch.from_numpy(each).long()[frame, place] for each in (scene.kinds, scene.colours))
+    kinds, colours = (
+        torch.from_numpy(each).to(what.device).long()[frame, place] for each in (scene.kinds, scene.colours)
+    )
     at = what[frame[:, None], cells].float()  # (objects, 4, W)
     losses = [
-        F.cross_entropy(logits.flatten(0, 1), classes.repeat_interleave(4), reduction="none").unflatten(0, (-1, 4))
+        F.cross_entropy(logits.flatten(0, 1), classes.repeat_interleave(4), reduction="none").view(-1, 4)
         for logits, classes in ((at[..., : len(Kind)], kinds), (at[..., len(Kind) : -1], colours))
     ]
     named = (torch.stack(losses).sum(0) * shares).sum() / len(what)
-    covered = torch.zeros(what.shape[:2])
+    covered = torch.zeros(what.shape[:2], device=what.device)
     covered[frame[:, None], cells] = 1.0
     nothing = F.binary_cross_entropy_with_logits(what[..., -1].float(), 1.0 - covered)
     return named / 4.0 + nothing

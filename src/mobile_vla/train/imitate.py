@@ -49,17 +49,17 @@ def imitation_loss(
     """Loss of velocities and status over all windows, padding counted in; ``grounding`` weighs that of the target."""
     assert answers.decided is not None
     context, status = answers.decided.context, answers.decided.status
-    known = torch.isfinite(driving.chunk).all(-1)
     chunk = driving.chunk.to(context.device)
+    known = torch.isfinite(chunk).all(-1)
     error = network.head.loss(context, chunk.nan_to_num(), driving.noise.to(chunk), driving.time.to(chunk)).mean(-1)
     near = torch.linspace(_NEAR, _FAR, chunk.shape[2], device=error.device)
-    action = (error * near * known.to(error.device)).mean()
+    action = (error * near * known).mean()
     wanted = driving.status.flatten().to(status.device)
     said = F.cross_entropy(status.float().flatten(0, 1), wanted, ignore_index=_UNKNOWN, reduction="sum") / len(wanted)
     loss = action + 0.2 * said
     with torch.no_grad():
         off = (network.head.chunk(context).float() - chunk).abs().mean(-1)
-        share = off[known.to(off.device)].mean()
+        share = off[known].mean()
     figures = {"action": action.item(), "status": said.item(), "share_off": share.item()}
     if driving.target is not None and answers.pointed is not None and grounding > 0.0:
         point, box, more = grounding_loss(answers.pointed, *driving.target, network.pointer.grid)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -145,7 +145,7 @@ def _drive_rounds(run: _Run, see: Path) -> None:
     previous = see
     for number in range(config.drive_rounds + 1):
         name = f"drive-{number}"
-        network = load_network(previous)
+        network = _network(previous)
         policy = None if number == 0 else previous
         first_seed = DRIVE_SEED + number * config.drive_episodes
         job = GenerateJob("drive", first_seed, config.drive_episodes, 0, config.lanes, config.max_frames, policy)
@@ -172,7 +172,7 @@ def _driving(network: CompactNetwork, grammar: Grammar, batch: int) -> LossFunct
 
 
 def _settle(run: _Run, last: Path, folder: Path) -> None:
-    network, config = load_network(last), run.config
+    network, config = _network(last), run.config
     anchors = goal_anchors(network, run.grammar, np.random.default_rng(config.seed))
 
     def settling(_: nn.Module, drawn: _Drawn[None]) -> Loss:
@@ -190,6 +190,10 @@ def load_frames(dataset: Dataset, episodes: Sequence[int]) -> Frames:
         pixels[batch.rows] = batch.images
     objects = columns[schema.OBJECTS].reshape(len(pixels), schema.MAX_OBJECTS, len(schema.OBJECT_FIELDS))
     return Frames(pixels, objects.astype(np.float32), columns[schema.RANGES].astype(np.float32))
+
+
+def _network(folder: Path) -> CompactNetwork:
+    return cast(CompactNetwork, load_network(folder))
 
 
 def _survey(run: _Run) -> Dataset:

@@ -15,11 +15,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mobile_vla import __version__
 from mobile_vla.checkpoint import Metric, is_saved
-from mobile_vla.checkpoint.keep import newest_whole
+from mobile_vla.checkpoint.keep import newest_whole, step_folder
 from mobile_vla.checkpoint.store import load
 from mobile_vla.core import ActionContract, CheckpointError, DatasetError, Policy
 from mobile_vla.core.provenance import git_commit, machine
@@ -37,8 +38,8 @@ from mobile_vla.train.generate import GenerateJob, generate
 from mobile_vla.train.imitate import Memory, draw_windows, imitation_loss
 from mobile_vla.train.loop import Draw, LoopConfig, LossFunction, Stage, fit
 from mobile_vla.train.run import SPLIT
-from mobile_vla.train.spread import Spread
-from mobile_vla.train.steps import damage_of
+from mobile_vla.train.spread import Alone, Spread
+from mobile_vla.train.steps import Steps, damage_of
 
 SURVEY_SEED, DRIVE_SEED = 3_000_000, 4_000_000
 """First scene seeds of the data that these runs make; those of evaluation lie far below."""
@@ -156,14 +157,25 @@ def _see(run: _Run, before: Path, surveys: list[Dataset]) -> Path:
         return partial(_asking, network, feed, run.grammar, config)
 
     def loss(module: nn.Module, asking: Any) -> tuple[Tensor, dict[str, float]]:
-        return ask_loss(module(asking.inputs), asking, network.pointer.grid)
+        return ask_loss(module(_on(network, asking.inputs)), asking, network.pointer.grid)
 
     parameters = adapt(network, config.see_towers, config.lora, config.checkpointing)
     unused = {
         id(each) for part in (network.head, network.join, network.motion, network.enter) for each in part.parameters()
     }
     parameters = [each for each in parameters if id(each) not in unused]
-    _fit(run, "see", network, parameters, draw(learnt), loss, held_out and draw(held_out), config.see, before, folder)
+    _fit(
+        run,
+        "see",
+        network,
+        parameters,
+        draw(learnt),
+        loss,
+        None if held_out is None else draw(held_out),
+        config.see,
+        before,
+        folder,
+    )
     return folder
 
 
@@ -195,10 +207,11 @@ def _drive(run: _Run, before: Path, drives: list[Dataset], number: int) -> Path:
     else:
         feed, kept = _feeds(run, drives)
         learns = partial(draw_windows, network, feed, run.grammar, config.drive.batch, config.length)
-        validates = kept and partial(draw_windows, network, kept, run.grammar, config.drive.batch, config.length)
+        windows = partial(draw_windows, network)
+        validates = None if kept is None else partial(windows, kept, run.grammar, config.drive.batch, config.length)
 
     def loss(module: nn.Module, driving: Any) -> tuple[Tensor, dict[str, float]]:
-        return imitation_loss(network, module(driving.inputs), driving, config.grounding)
+        return imitation_loss(network, module(_on(network, driving.inputs)), driving, config.grounding)
 
     _fit(run, f"drive-{number}", network, parameters, learns, loss, validates, config.drive, before, folder)
     return folder
@@ -232,18 +245,20 @@ def _fit(
     stage = Stage(name, parts, run.config.seed, parameters, draw, loss, validation, made, judge, trained_only=True)
     metric = fit(network, stage, loop, run.spread)
     if run.is_first:
+        best = Steps(parts, made, Alone()).best() if loop.patience else None
         if run.spread is not None:
-            network = _put_together(run, name, before, parts)
+            newest = step_folder(parts, best.step) if best else newest_whole(parts)
+            network = _put_together(run, name, before, newest)
         merge(network)
-        save_network(folder, network.cpu(), run.origin, loop.steps, metric)
+        save_network(folder, network.cpu(), run.origin, best.step if best else loop.steps, metric)
     _wait(run)
 
 
-def _put_together(run: _Run, name: str, before: Path, parts: Path) -> VlaNetwork:
+def _put_together(run: _Run, name: str, before: Path, newest: Path | None) -> VlaNetwork:
     """The network of a stage from where it began and its last step: under FSDP2 no process holds it whole."""
-    network, newest = _network(before), newest_whole(parts)
+    network = _network(before)
     if newest is None:
-        raise CheckpointError(f"{parts} holds no whole step of {name}: give the same command again")
+        raise CheckpointError(f"no whole step of {name} is left: give the same command again")
     adapt(network, run.config.see_towers if name == "see" else run.config.drive_towers, run.config.lora, False)
     tensors = {key: torch.from_numpy(value) for key, value in load(newest).tensors.items()}
     network.load_state_dict(tensors, strict=False)
@@ -257,6 +272,12 @@ def _judged(judge: Judge, network: nn.Module) -> Metric:
         return Metric("closed-loop success", judge(VlaPolicy(cast(VlaNetwork, network))), "higher")
     finally:
         torch.set_num_threads(threads)
+
+
+def _on(network: VlaNetwork, inputs: Any) -> Any:
+    """Inputs on the network's device."""
+    device = next(network.head.parameters()).device
+    return tree_map_only(Tensor, lambda each: each.to(device, non_blocking=True), inputs)
 
 
 def _network(folder: Path) -> VlaNetwork:
