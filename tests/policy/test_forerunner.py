@@ -69,9 +69,7 @@ class Original(nn.Module):
         embed = self.backbone.text_model.get_input_embeddings()
         number = self.tokenizer.token_to_id
         ids = self.tokenizer.encode(words, add_special_tokens=False).ids
-        before, after = (
-            torch.tensor([[*part]]) for part in ([number("<s>"), number("<image>")], [number("</image>"), *ids])
-        )
+        before, after = torch.tensor([[number("<s>")]]), torch.tensor([ids])
         sequence = torch.cat([embed(before), latents, embed(after), self.action_token[None, None]], dim=1)
         hidden = self.backbone.text_model.model(inputs_embeds=sequence).last_hidden_state
         return hidden[0, -1]

@@ -18,6 +18,7 @@ from torch import nn
 
 from mobile_vla.checkpoint.layout import Tensor
 from mobile_vla.core import AXES, ActionContract, CheckpointError, ConfigError, Status
+from mobile_vla.policy.encoders.kosmos import UNMARKED
 from mobile_vla.policy.encoders.sources import SIZES, describe, load_weights
 from mobile_vla.policy.heads import STATUSES, HeadConfig
 from mobile_vla.policy.kosmos_lstm import KosmosLstmConfig, KosmosLstmNetwork
@@ -55,8 +56,8 @@ REFUSED = {
 """Parts of names that change what the network does, and cannot be taken over."""
 
 _PROMPT = (
-    "Kosmos-2's marks <image> and </image> stand around the picture here, and did not in the original training; "
-    'it began each instruction with "<grounding>An image of a robot ", and what is said to this policy should too'
+    'the original training began each instruction with "<grounding>An image of a robot ", and what is said to this '
+    "policy should too"
 )
 _FLOATS = ("BF16", "F16", "F32", "F64")
 _THEIRS = ("head.trunk.", "head.decoder.", "towers.")
@@ -150,7 +151,7 @@ def import_checkpoint(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         side = int(spec.config["vision_config"]["image_size"])
-        config = KosmosLstmConfig(side, side, head=head, kosmos=kosmos)
+        config = KosmosLstmConfig(side, side, head=head, kosmos=kosmos, prompt=UNMARKED)
         network = KosmosLstmNetwork(config, contract, {"kosmos": spec})
     ours = network.state_dict()
     names = {their: _ours(their, layout, len(head.decoder)) for their in theirs}

@@ -22,7 +22,7 @@ from mobile_vla.policy.vla_config import VlaConfig
 class KosmosClipConfig(VlaConfig):
     """``kosmos`` and ``clip`` are sources (``encoders.sources``); ``clip`` may be a SigLIP.
 
-    ``prompt`` is "image_first" or "instruction_first"; ``max_words``: word pieces that Kosmos-2 reads.
+    ``prompt`` is "image_first", "instruction_first" or "unmarked"; ``max_words``: word pieces that Kosmos-2 reads.
     """
 
     kosmos: str = KOSMOS

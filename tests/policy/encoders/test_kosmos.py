@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mobile_vla.core import CheckpointError, ConfigError, InstructionError
-from mobile_vla.policy.encoders.kosmos import IMAGE_FIRST, INSTRUCTION_FIRST, PROMPTS, KosmosTower
+from mobile_vla.policy.encoders.kosmos import IMAGE_FIRST, INSTRUCTION_FIRST, PROMPTS, UNMARKED, KosmosTower
 from mobile_vla.policy.encoders.sources import describe
 from mobile_vla.policy.encoders.tower import choose, repeat, stack
 from mobile_vla.policy.preprocess import normalise
@@ -36,6 +36,7 @@ def by_hand(tower: KosmosTower, text: str, pixels: Tensor) -> Tensor:
     latents, words, action = tower.see(pixels).tokens[0], embed(numbers), tower.action[None]
     parts = {
         IMAGE_FIRST: [begin, opened, latents, closed, words, action],
+        UNMARKED: [begin, latents, words, action],
         INSTRUCTION_FIRST: [begin, words, opened, latents, closed, action],
     }
     sequence = torch.cat(parts[tower.prompt])[None]

@@ -2,7 +2,8 @@
 
 Per frame the decoder reads the image's latent tokens, the instruction and a learned action token at the end, whose
 last hidden state is the answer. ``image_first`` is the order it was pretrained in. ``instruction_first`` lets the
-keys and values of the instruction be computed once and kept from frame to frame.
+keys and values of the instruction be computed once and kept from frame to frame. ``unmarked`` is the image first,
+without the marks around it, as RoboVLMs and its kin train it.
 
 The parts of ``Kosmos2Model`` are put together here rather than through its ``forward``: that gives the same hidden
 states, and avoids logits, placeholder tokens and an in-place write that gradients of inputs do not survive.
@@ -23,8 +24,8 @@ from mobile_vla.policy.encoders.texts import numbered
 from mobile_vla.policy.encoders.tower import Seen, TowerSpec, Words
 from mobile_vla.policy.preprocess import normalise
 
-IMAGE_FIRST, INSTRUCTION_FIRST = "image_first", "instruction_first"
-PROMPTS = (IMAGE_FIRST, INSTRUCTION_FIRST)
+IMAGE_FIRST, INSTRUCTION_FIRST, UNMARKED = "image_first", "instruction_first", "unmarked"
+PROMPTS = (IMAGE_FIRST, INSTRUCTION_FIRST, UNMARKED)
 
 
 class KosmosTower(nn.Module):
@@ -67,7 +68,7 @@ class KosmosTower(nn.Module):
         return numbered(self.tokenizer, texts, self.max_words)
 
     def read(self, tokens: Words) -> Words:
-        """Image first: embeddings with the action token at each end (N, L + 1, D), and lengths (N,).
+        """Image first, marked or not: embeddings with the action token at each end (N, L + 1, D), and lengths (N,).
 
         Instruction first: keys and values of ``<s>`` and the words, (N, layers, 2, heads, L + 1, D / heads), and
         lengths (N,); in a training that computes layers again instead of keeping them, which can cache nothing,
@@ -76,7 +77,7 @@ class KosmosTower(nn.Module):
         numbers, lengths = tokens
         embedded = self._embed(numbers)
         place = torch.arange(numbers.shape[1] + 1, device=numbers.device)
-        if self.prompt == IMAGE_FIRST:
+        if self.prompt != INSTRUCTION_FIRST:
             extended = torch.cat([embedded, embedded[:, :1]], dim=1)
             is_end = (place == lengths[:, None])[..., None]
             return torch.where(is_end, self.action.to(extended.dtype), extended), lengths
@@ -106,10 +107,12 @@ class KosmosTower(nn.Module):
         begin, opened, closed = (mark.expand(count, 1, -1) for mark in marks)
         latents = seen.tokens.to(begin.dtype)
         kept, lengths = words
-        if self.prompt == IMAGE_FIRST:
-            sequence = torch.cat([begin, opened, latents, closed, kept], dim=1)
+        if self.prompt != INSTRUCTION_FIRST:
+            before_words = [begin, latents] if self.prompt == UNMARKED else [begin, opened, latents, closed]
+            sequence = torch.cat([*before_words, kept], dim=1)
             hidden = self.model.text_model(inputs_embeds=sequence, use_cache=False).last_hidden_state
-            answer: Tensor = hidden[torch.arange(count, device=lengths.device), 3 + self.latents + lengths]
+            end = sequence.shape[1] - kept.shape[1] + lengths
+            answer: Tensor = hidden[torch.arange(count, device=lengths.device), end]
             return answer
         action = self.action.to(begin.dtype).expand(count, 1, -1)
         sequence = torch.cat([opened, latents, closed, action], dim=1)
@@ -134,8 +137,8 @@ class KosmosTower(nn.Module):
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
-        answer = hidden[:, -1]
-        return answer
+        newest: Tensor = hidden[:, -1]
+        return newest
 
     def widen(self, words: Words, most: int) -> Words:
         """The same words in as much room as ``most`` pieces need; InstructionError for more of them."""
