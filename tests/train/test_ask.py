@@ -7,13 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
+from mobile_vla.core import Colour, Goal, Kind, Mode, Side, Target
 from mobile_vla.data import Dataset, load_split
 from mobile_vla.language import Grammar
 from mobile_vla.policy.kinds import kind_named
 from mobile_vla.policy.pointer import WHAT, Pointed
+from mobile_vla.policy.text import SLOT_SIZES, goal_slots
 from mobile_vla.policy.vla import VlaNetwork
-from mobile_vla.train.ask import _around, ask_loss, draw_asking, grounding_loss, range_loss, what_loss
+from mobile_vla.train.ask import _around, ask_loss, draw_asking, grounding_loss, meaning_loss, range_loss, what_loss
 from mobile_vla.train.config import read_vla_config
 from mobile_vla.train.feed import Feed, Scene
 from mobile_vla.train.loop import Piece
@@ -134,3 +137,22 @@ def test_pieces_of_a_batch_have_the_loss_of_the_batch(network: VlaNetwork, feed:
     parts = [loss(Piece(place, 3)) for place in range(3)]
     # what stands where is a mean over the objects of a piece's own frames
     assert np.mean(parts) == pytest.approx(loss(Piece()), rel=1e-4)
+
+
+def test_some_are_asked_for_a_motion_and_name_nothing(network: VlaNetwork, feed: Feed) -> None:
+    asking = draw_asking(network, feed, Grammar.load(), 32, 3, np.random.default_rng(1), Piece())
+    plain = asking.slots[:, 0] != 0  # Mode.GO is the first
+    assert 0.0 < plain.float().mean() < 0.4
+    assert torch.isnan(asking.visible[plain]).all()
+    assert (asking.slots[plain, 3] == len(Side)).all()
+    assert len(asking.slots[~plain, 3].unique()) == len(Side) + 1
+
+
+def test_the_meaning_costs_nothing_where_it_is_right() -> None:
+    slots = torch.tensor(
+        [goal_slots(Goal(Mode.GO, Target(Kind.CUP, Colour.RED), Side.LEFT)), goal_slots(Goal(Mode.STOP))]
+    )
+    parts = [F.one_hot(slots[:, place], size) * 40.0 for place, size in enumerate(SLOT_SIZES.values())]
+    right = torch.cat(parts, dim=1).float()
+    assert meaning_loss(right, slots).item() == pytest.approx(0.0, abs=1e-4)
+    assert meaning_loss(right, slots.flip(0)).item() > 40.0

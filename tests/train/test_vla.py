@@ -24,6 +24,7 @@ from mobile_vla.core import (
     Policy,
     Twist,
 )
+from mobile_vla.data import Dataset
 from mobile_vla.policy.kinds import kind_named
 from mobile_vla.policy.weights import load_policy
 from mobile_vla.train import vla
@@ -234,3 +235,12 @@ def test_two_processes_end_where_one_does(data: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(
         chunk(load_policy(tmp_path / "two" / "final")), chunk(load_policy(one)), atol=2e-3
     )  # where gradients are almost nothing, Adam follows their rounding
+
+
+def test_the_learner_drives_further_rounds(data: Path, tmp_path: Path) -> None:
+    rounds = ("drive_rounds=1", "drive_episodes=4", "lanes=2", "max_frames=4", "drive_towers=frozen")
+    run(tmp_path, [data], "clip_lstm", *rounds)
+    made = Dataset.open(tmp_path / "data" / "drive-1")
+    assert len(made) == 4
+    assert {record.extras["driver"] for record in made.records} == {"policy"}
+    assert set(load(tmp_path / "final").origin["data"]) == {str(data), str(tmp_path / "data" / "drive-1")}

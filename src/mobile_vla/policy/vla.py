@@ -25,6 +25,7 @@ from mobile_vla.policy.heads import STATUSES, Decided, Head
 from mobile_vla.policy.kinds import PolicyKind
 from mobile_vla.policy.pointer import FreeWay, Pointed, Pointer, grounding_of
 from mobile_vla.policy.preprocess import fit
+from mobile_vla.policy.text import SLOT_SIZES
 from mobile_vla.policy.vla_config import VlaConfig
 from mobile_vla.robot.registry import read_settings
 
@@ -66,14 +67,15 @@ class Remembered(NamedTuple):
 class Answers(NamedTuple):
     """What ``forward`` gives in training: ``ranges`` of the frames seen, ``pointed`` of the words asked of them.
 
-    ``what`` (N, cells, W): what stands at each patch, see ``Pointer.what``. None where nothing was seen; ``decided`` is
-    None where nothing was driven.
+    ``what`` (N, cells, W): what stands at each patch, see ``Pointer.what``; ``meaning`` (N, M) logits of the slots of
+    ``text.SLOT_SIZES``, one after another. None where nothing was seen; ``decided`` is None where nothing was driven.
     """
 
-    pointed: Pointed | None
-    ranges: Tensor | None
-    what: Tensor | None
-    decided: Decided | None
+    pointed: Pointed | None = None
+    ranges: Tensor | None = None
+    what: Tensor | None = None
+    meaning: Tensor | None = None
+    decided: Decided | None = None
 
 
 class Look(NamedTuple):
@@ -103,6 +105,7 @@ class VlaNetwork(nn.Module):
         leading = each[0]
         self.pointer = Pointer(leading.patch, answer, leading.grid, config.pointer)
         self.way = FreeWay(leading.patch, leading.grid)
+        self.meaning = nn.Linear(leading.answer, sum(SLOT_SIZES.values()))
         self.width = config.feature or leading.answer
         beside = answer - leading.answer + self.pointer.features + self.way.features
         self.enter = nn.Linear(leading.answer, self.width) if self.width != leading.answer else nn.Identity()
@@ -148,17 +151,18 @@ class VlaNetwork(nn.Module):
             case Questions(pixels, tokens):
                 words = self.read(tokens)
                 look = self.see(pixels)
-                pointed = self.ask(_repeated(look, len(words[0][0]) // len(pixels)), words).pointed
-                return Answers(pointed, look.ranges, self.pointer.what(look.seen[0].patches), None)
+                under = self.ask(_repeated(look, len(words[0][0]) // len(pixels)), words)
+                what = self.pointer.what(look.seen[0].patches)
+                return Answers(under.pointed, look.ranges, what, self.meaning(under.lead))
             case Drives(pixels, tokens, motion):
                 batch, steps = pixels.shape[:2]
                 look = self.see(pixels.flatten(0, 1))
                 under = self.ask(look, tuple(repeat(each, steps) for each in self.read(tokens)))
                 lead, beside = (torch.unflatten(part, 0, (batch, steps)) for part in (under.lead, under.beside))
                 decided = self.decide(lead, beside, motion, self.head.initial(batch))
-                return Answers(under.pointed, look.ranges, self.pointer.what(look.seen[0].patches), decided)
+                return Answers(under.pointed, look.ranges, decided=decided)
             case Remembered(lead, beside, motion):
-                return Answers(None, None, None, self.decide(lead, beside, motion, self.head.initial(len(lead))))
+                return Answers(decided=self.decide(lead, beside, motion, self.head.initial(len(lead))))
 
 
 def _repeated(look: Look, times: int) -> Look:

@@ -1,7 +1,8 @@
-"""The full-size policies' first stage: where in a frame is what the words name, what stands where, how far is it free.
+"""The full-size policies' first stage: where is what the words name, what else do they mean, what stands where.
 
 Frames come from surveys, where the truth about every object is known. Each is asked for several names at once, in
-drawn wordings, about half of them of things in view; most of the others are near misses.
+drawn wordings, about half of them of things in view; most of the others are near misses. The answer has to tell the
+side and the motion too: where the towers stay as they are afterwards, the head can learn only what the answer holds.
 """
 
 from itertools import product
@@ -15,21 +16,29 @@ from torch.nn import functional as F
 from mobile_vla.core import Goal, Kind, Mode, Side
 from mobile_vla.language import Grammar
 from mobile_vla.policy.pointer import Pointed
+from mobile_vla.policy.text import SLOT_SIZES, goal_slots
 from mobile_vla.policy.vla import Answers, Questions, VlaNetwork
 from mobile_vla.train.feed import HARDLY, IN_VIEW, Feed, Part, Scene
 from mobile_vla.train.see import phrase
 
 _NULL_WEIGHT = 0.5
 _SIDES = (None, *Side)
+_PLAIN = tuple(Goal(mode) for mode in Mode if mode is not Mode.GO)
+_PLAIN_SHARE = 1 / 8
 
 
 class Asking(NamedTuple):
-    """Frames under names (``inputs``), and the truth: as in ``feed.Asked``, flattened to B * K, and the scenes."""
+    """Frames under names (``inputs``), and the truth: as in ``feed.Asked``, flattened to B * K, and the scenes.
+
+    ``slots`` (B * K, 4): what the words mean, as from ``text.goal_slots``. Some ask for a motion and name nothing: then
+    the rest is NaN.
+    """
 
     inputs: Questions
     visible: Tensor
     box: Tensor
     distance: Tensor
+    slots: Tensor
     scene: Scene
 
 
@@ -38,16 +47,23 @@ def draw_asking(
 ) -> Asking:
     """The ``piece`` of ``batch`` frames, each under ``names`` names in drawn words."""
     asked = feed.asked(rng, piece, batch, names)
-    texts = [
-        phrase(grammar, Goal(Mode.GO, target, _SIDES[int(lot.integers(len(_SIDES)))]), lot)
-        for targets, lot in zip(asked.targets, lots(rng, batch, piece), strict=True)
-        for target in targets
-    ]
+    goals, texts = [], []
+    for targets, lot in zip(asked.targets, lots(rng, batch, piece), strict=True):
+        for target in targets:
+            plain = lot.random() < _PLAIN_SHARE
+            goals.append(_PLAIN[int(lot.integers(len(_PLAIN)))] if plain else Goal(Mode.GO, target, _side(lot)))
+            texts.append(phrase(grammar, goals[-1], lot))
     inputs = Questions(torch.from_numpy(asked.pixels), network.tokenise(texts))
     visible, box, distance = (
         torch.from_numpy(part).flatten(0, 1) for part in (asked.visible, asked.box, asked.distance)
     )
-    return Asking(inputs, visible, box, distance, asked.scene)
+    names_one = torch.tensor([goal.target is not None for goal in goals])
+    visible = visible.where(names_one, torch.tensor(float("nan")))
+    return Asking(inputs, visible, box, distance, torch.tensor([goal_slots(goal) for goal in goals]), asked.scene)
+
+
+def _side(lot: np.random.Generator) -> Side | None:
+    return _SIDES[int(lot.integers(len(_SIDES)))]
 
 
 def lots(rng: np.random.Generator, batch: int, piece: Part) -> list[np.random.Generator]:
@@ -60,11 +76,13 @@ def ask_loss(answers: Answers, asking: Asking, grid: tuple[int, int]) -> tuple[T
     assert answers.pointed is not None
     assert answers.what is not None
     assert answers.ranges is not None
+    assert answers.meaning is not None
     point, box, figures = grounding_loss(answers.pointed, asking.visible, asking.box, asking.distance, grid)
     what = what_loss(answers.what, asking.scene, grid)
     ranges = range_loss(answers.ranges, torch.from_numpy(asking.scene.ranges).to(answers.ranges.device))
-    loss = point + 0.5 * box + 0.5 * what + 2.0 * ranges
-    return loss, {**figures, "what": what.item(), "range": ranges.item()}
+    means = meaning_loss(answers.meaning, asking.slots.to(answers.meaning.device))
+    loss = point + 0.5 * box + 0.5 * what + 2.0 * ranges + 0.2 * means
+    return loss, {**figures, "what": what.item(), "range": ranges.item(), "means": means.item()}
 
 
 def grounding_loss(
@@ -96,6 +114,12 @@ def grounding_loss(
         hit = (wanted.gather(1, best[:, None])[:, 0] > 0.0)[there].float().mean()
         false = (best != pointed.logits.shape[1] - 1)[away].float().mean()
     return point, boxes, {"point": point.item(), "box": boxes.item(), "hit": hit.item(), "false": false.item()}
+
+
+def meaning_loss(meaning: Tensor, slots: Tensor) -> Tensor:
+    """Cross-entropy over the slots, added up: logits (N, M) and classes (N, 4)."""
+    parts = meaning.float().split(list(SLOT_SIZES.values()), dim=1)
+    return torch.stack([F.cross_entropy(part, slots[:, place]) for place, part in enumerate(parts)]).sum()
 
 
 def what_loss(what: Tensor, scene: Scene, grid: tuple[int, int]) -> Tensor:

@@ -115,17 +115,16 @@ def train_vla(
         raise DatasetError(
             f"no frame in {', '.join(map(str, data))} says what to do ({schema.ACTION_CHUNK}): give drives too"
         )
-    for dataset in {id(each): each for each in (*surveys, *drives)}.values():
-        run.origin["data"][str(dataset.root)] = {
-            "data_hash": data_hash(dataset.all_records),
-            "split_hash": _split(dataset).split_hash,
-        }
+    for dataset in (*surveys, *drives):
+        _note(run, dataset)
     if surveys and config.see.steps:
         last = _see(run, last, surveys)
+    kept = _Kept(Memory(config.wordings), Memory(config.wordings), [])
     for number in range(config.drive_rounds + 1):
         if number:
             drives.append(_made(run, f"drive-{number}", _drive_job(config, number, last)))
-        last = _drive(run, last, drives, number)
+            _note(run, drives[-1])
+        last = _drive(run, last, drives, number, kept)
     if run.is_first:
         network = load_network(last)
         save_network(final, network, run.origin, config.drive.steps, load(last).metric)
@@ -183,7 +182,16 @@ def _asking(network: VlaNetwork, feed: Feed, grammar: Grammar, config: VlaTrainC
     return draw_asking(network, feed, grammar, config.see.batch, config.names, rng, piece)
 
 
-def _drive(run: _Run, before: Path, drives: list[Dataset], number: int) -> Path:
+@dataclass(frozen=True)
+class _Kept:
+    """What frozen towers said to the drives in ``datasets``; they say the same in every round."""
+
+    learnt: Memory
+    held_out: Memory
+    datasets: list[Path]
+
+
+def _drive(run: _Run, before: Path, drives: list[Dataset], number: int, kept: _Kept) -> Path:
     folder, config = run.folder / f"drive-{number}", run.config
     if _stands(folder):
         return folder
@@ -196,19 +204,24 @@ def _drive(run: _Run, before: Path, drives: list[Dataset], number: int) -> Path:
             part.requires_grad_(False)
         parameters = [each for each in parameters if each.requires_grad]
         _feeds(run, drives)  # refuses what cannot be learnt from, before frames are looked at
-        learnt, held_out = Memory(config.wordings), Memory(config.wordings)
+        learnt, held_out = kept.learnt, kept.held_out
         for dataset in drives:
+            if dataset.root in kept.datasets:
+                continue
             rng, split = np.random.default_rng([23, config.seed]), _split(dataset)
             learnt.add(dataset, split.train, network, run.grammar, rng)
             held_out.add(dataset, split.validation, network, run.grammar, rng)
+            kept.datasets.append(dataset.root)
         print(f"drive-{number}: {len(learnt)} drives, {learnt.frames} frames to learn from", flush=True)
         learns = partial(learnt.draw, run.contract, config.drive.batch)
         validates = partial(held_out.draw, run.contract, config.drive.batch) if len(held_out) else None
     else:
-        feed, kept = _feeds(run, drives)
+        feed, held_back = _feeds(run, drives)
         learns = partial(draw_windows, network, feed, run.grammar, config.drive.batch, config.length)
         windows = partial(draw_windows, network)
-        validates = None if kept is None else partial(windows, kept, run.grammar, config.drive.batch, config.length)
+        validates = (
+            None if held_back is None else partial(windows, held_back, run.grammar, config.drive.batch, config.length)
+        )
 
     def loss(module: nn.Module, driving: Any) -> tuple[Tensor, dict[str, float]]:
         return imitation_loss(network, module(_on(network, driving.inputs)), driving, config.grounding)
@@ -233,9 +246,6 @@ def _fit(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if run.spread is None:
         network.to(device)
-    if device == "cpu":  # its backward pass is twice as fast there as the fused one
-        for tower in network.towers.values():
-            cast(Any, tower).model.set_attn_implementation("eager")
     network.train()
     made = replace(checkpoint_of(network, run.origin), tensors={})
     parts = run.folder / f"{name}.parts"
@@ -281,7 +291,11 @@ def _on(network: VlaNetwork, inputs: Any) -> Any:
 
 
 def _network(folder: Path) -> VlaNetwork:
-    return cast(VlaNetwork, load_network(folder))
+    network = cast(VlaNetwork, load_network(folder))
+    if not torch.cuda.is_available():  # on a CPU plain attention trains twice as fast as the fused one
+        for tower in network.towers.values():
+            cast(Any, tower).model.set_attn_implementation("eager")
+    return network
 
 
 def _feeds(run: _Run, datasets: list[Dataset]) -> tuple[Feed, Feed | None]:
@@ -317,6 +331,11 @@ def _made(run: _Run, name: str, job: GenerateJob) -> Dataset:
         _split(Dataset.open(root))
     _wait(run)
     return Dataset.open(root)
+
+
+def _note(run: _Run, dataset: Dataset) -> None:
+    hashes = {"data_hash": data_hash(dataset.all_records), "split_hash": _split(dataset).split_hash}
+    run.origin["data"][str(dataset.root)] = hashes
 
 
 def _wait(run: _Run) -> None:
