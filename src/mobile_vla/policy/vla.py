@@ -23,6 +23,7 @@ from mobile_vla.policy.encoders.sources import describe, load_weights
 from mobile_vla.policy.encoders.tower import Seen, Tower, TowerSpec, Words, repeat, stack
 from mobile_vla.policy.heads import STATUSES, Decided, Head
 from mobile_vla.policy.kinds import PolicyKind
+from mobile_vla.policy.memory import require_memory
 from mobile_vla.policy.pointer import FreeWay, Pointed, Pointer, grounding_of
 from mobile_vla.policy.preprocess import fit
 from mobile_vla.policy.text import SLOT_SIZES
@@ -175,6 +176,8 @@ def kind_from(network: type[VlaNetwork], config: type[VlaConfig]) -> PolicyKind:
 
     def make(chosen: VlaConfig, contract: ActionContract) -> VlaNetwork:
         specs = {name: describe(getattr(chosen, name), name) for name in chosen.towers}
+        with torch.device("meta"):
+            require_memory(network(chosen, contract, specs))  # type: ignore[call-arg]
         made = network(chosen, contract, specs)  # type: ignore[call-arg]
         for tower in made.towers.values():
             load_weights(cast("KosmosTower | ClipTower", tower))
