@@ -298,7 +298,7 @@ def grounding_of(pointed: Pointed, sight: Sight, status: Status) -> Grounding:
     return Grounding(
         visibility=1.0 - float(pointed.logits.float().softmax(dim=1)[0, -1]),
         bearing_rad=float(bearing_of(box[:, 0], box[:, 4])[0]),
-        distance_m=float(np.clip(math.exp(log_distance), 0.0, 10.0)),
+        distance_m=min(math.exp(min(log_distance, 3.0)), 10.0),
         box=(u - half_u, v - half_v, u + half_u, v + half_v),
         status=status,
     )
