@@ -21,8 +21,8 @@ def require_memory(network: nn.Module) -> None:
     if free is not None and needed > free:
         count = sum(each.numel() for each in network.parameters())
         raise ConfigError(
-            f"the network has {count:,} parameters, {needed / _GIB:.1f} GiB, and this machine has {free / _GIB:.1f} GiB "
-            "of free memory: name a smaller backbone (network.kosmos, network.clip), or use a machine with more"
+            f"the network has {count:,} parameters, {needed / _GIB:.1f} GiB, and this machine has "
+            f"{free / _GIB:.1f} GiB of free memory: name a smaller backbone (network.kosmos, network.clip), or use a machine with more"
         )
 
 
