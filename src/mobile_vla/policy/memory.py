@@ -22,7 +22,8 @@ def require_memory(network: nn.Module) -> None:
         count = sum(each.numel() for each in network.parameters())
         raise ConfigError(
             f"the network has {count:,} parameters, {needed / _GIB:.1f} GiB, and this machine has "
-            f"{free / _GIB:.1f} GiB of free memory: name a smaller backbone (network.kosmos, network.clip), or use a machine with more"
+            f"{free / _GIB:.1f} GiB of free memory: name a smaller backbone (network.kosmos, network.clip), or use a "
+            "machine with more"
         )
 
 
