@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobile_vla.core import ConfigError, DatasetError
-from mobile_vla.data import Dataset, Split, data_hash, make_split, validate
+from mobile_vla.core import ActionContract, ConfigError, DatasetError
+from mobile_vla.data import Dataset, EpisodeWriter, Split, data_hash, make_split, validate
 from mobile_vla.data import schema as s
 from mobile_vla.data.inspection import Grade, Thresholds, inspect
 from mobile_vla.data.split import tally
@@ -244,3 +245,9 @@ def test_the_tally_counts_every_episode_once(tmp_path):
     assert [sum(values) for values in counts.values()] == [4, 4, 1]
     columns = [sum(values) for values in zip(*counts.values(), strict=True)]
     assert columns == [len(split.train), len(split.validation), len(split.test)]
+
+
+def test_a_data_set_without_episodes_is_an_error(tmp_path: Path) -> None:
+    with EpisodeWriter(tmp_path / "empty", ActionContract(), (8, 16, 3), {}):
+        pass
+    assert [(each.grade, each.check) for each in inspect(tmp_path / "empty").findings] == [(Grade.ERROR, "empty")]

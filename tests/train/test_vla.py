@@ -15,6 +15,7 @@ from torch import Tensor
 from mobile_vla.checkpoint import load
 from mobile_vla.core import (
     ActionContract,
+    CheckpointError,
     ConfigError,
     ContractMismatchError,
     DatasetError,
@@ -24,7 +25,7 @@ from mobile_vla.core import (
     Policy,
     Twist,
 )
-from mobile_vla.data import Dataset
+from mobile_vla.data import Dataset, make_split
 from mobile_vla.policy.kinds import kind_named
 from mobile_vla.policy.weights import load_policy
 from mobile_vla.train import vla
@@ -244,3 +245,27 @@ def test_the_learner_drives_further_rounds(data: Path, tmp_path: Path) -> None:
     assert len(made) == 4
     assert {record.extras["driver"] for record in made.records} == {"policy"}
     assert set(load(tmp_path / "final").origin["data"]) == {str(data), str(tmp_path / "data" / "drive-1")}
+
+
+def test_a_finished_run_is_no_other_run(data: Path, by_hand: Path, tmp_path: Path) -> None:
+    final = run(tmp_path, [data])
+    assert run(tmp_path, [data], "clip_lstm", "threads=2") == final  # how it is done may change
+    with pytest.raises(CheckpointError, match="it made a clip_lstm, not a kosmos_lstm: choose another folder"):
+        run(tmp_path, [data], "kosmos_lstm")
+    with pytest.raises(CheckpointError, match=r"other settings \(names, drive\)"):
+        run(tmp_path, [data], "clip_lstm", "names=2", "drive.steps=6")
+    with pytest.raises(CheckpointError, match=f"from {data}, not from {by_hand}"):
+        run(tmp_path, [by_hand])
+
+
+def test_a_split_without_training_is_named_as_the_cause(tmp_path: Path) -> None:
+    root = written(tmp_path / "data", episodes=2)
+    make_split(Dataset.open(root), (0.0, 1.0, 0.0))
+    with pytest.raises(DatasetError, match=r"training part of its split.*data split DIR --again"):
+        run(tmp_path / "run", [root])
+
+
+def test_a_data_set_without_episodes_is_refused(tmp_path: Path) -> None:
+    root = written(tmp_path / "data", episodes=0)
+    with pytest.raises(DatasetError, match="holds no episode"):
+        run(tmp_path / "run", [root])

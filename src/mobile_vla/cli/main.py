@@ -28,7 +28,7 @@ from mobile_vla.core import DamagedCheckpointError, MobileVLAError
 SUCCESS, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: done; the drive or check failed; an error that the sentence on stderr explains; Ctrl-C."""
 
-KEYS_AND_VALUES = ("overrides", "settings")
+KEYS_AND_VALUES = ("overrides", "settings", "mapping")
 """Under these names a command keeps what is given as key=value."""
 
 COMMANDS = (

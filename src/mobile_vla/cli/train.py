@@ -58,6 +58,7 @@ def _compact(options: argparse.Namespace) -> Path:
 
 def _vla(options: argparse.Namespace) -> Path | None:
     """None on all but the first of several processes: that one says where the policy is."""
+    from mobile_vla.core import ConfigError
     from mobile_vla.policy.kinds import kind_named
     from mobile_vla.train.config import read_vla_config
     from mobile_vla.train.vla import train_vla
@@ -73,6 +74,8 @@ def _vla(options: argparse.Namespace) -> Path | None:
     from mobile_vla.train.vla import is_block
 
     spread = Spread.from_environment(config.sharding, is_block)  # type: ignore[arg-type]
+    if spread is None and config.sharding == "fsdp2":
+        raise ConfigError("sharding=fsdp2 shares a network among processes, and this is one: start it with torchrun")
     with spread or contextlib.nullcontext():
         final = train_vla(kind, config, options.run_dir, options.data, options.init_from, judge, spread, options.ray)
     return final if spread is None or spread.is_first else None

@@ -23,7 +23,7 @@ from mobile_vla.data.store import INFO_PATH, EpisodeRecord, House, read_journal,
 
 log = logging.getLogger(__name__)
 
-REMEDY = "restore it from a copy, or open the data set with skip_damaged=True to go on without that episode"
+REMEDY = "restore it from a copy, or go on without that episode from Python (Dataset.open(..., skip_damaged=True))"
 
 
 @dataclass(frozen=True, slots=True)

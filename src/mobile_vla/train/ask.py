@@ -63,7 +63,8 @@ def draw_asking(
 
 
 def _side(lot: np.random.Generator) -> Side | None:
-    return _SIDES[int(lot.integers(len(_SIDES)))]
+    side: Side | None = _SIDES[int(lot.integers(len(_SIDES)))]
+    return side
 
 
 def lots(rng: np.random.Generator, batch: int, piece: Part) -> list[np.random.Generator]:
@@ -118,7 +119,7 @@ def grounding_loss(
 
 def meaning_loss(meaning: Tensor, slots: Tensor) -> Tensor:
     """Cross-entropy over the slots, added up: logits (N, M) and classes (N, 4)."""
-    parts = meaning.float().split(list(SLOT_SIZES.values()), dim=1)
+    parts = torch.split(meaning.float(), list(SLOT_SIZES.values()), dim=1)
     return torch.stack([F.cross_entropy(part, slots[:, place]) for place, part in enumerate(parts)]).sum()
 
 

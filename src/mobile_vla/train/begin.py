@@ -4,7 +4,8 @@ They are kept in the run's own folder, so that a run goes on the same wherever t
 name holds the identity of what was taken.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,31 @@ from mobile_vla.policy.weights import save_network, take, weights_identity
 from mobile_vla.train.steps import damage_of
 
 FIRST_PARTS = "read.parts"
+
+
+HOW = ("threads", "processes", "cache_gib")
+"""Settings that change how a run is done and not what it makes."""
+
+
+def require_same_run(final: Path, kind: str, config: Mapping[str, Any], data: Sequence[str] = ()) -> None:
+    """CheckpointError where the finished run whose result is ``final`` made something else than is asked for now.
+
+    ``data``: the data sets that are asked for; those that a run made itself do not count.
+    """
+    known = load(final)
+    settings = json.loads(json.dumps(config))
+    made: Mapping[str, Any] = known.origin.get("config", {})
+    differing = [name for name in settings if name not in HOW and made.get(name) != settings[name]]
+    learnt = [name for name in known.origin.get("data", {}) if Path(name).parent != final.parent / "data"]
+    faults = []
+    if known.policy != kind:
+        faults.append(f"it made a {known.policy}, not a {kind}")
+    elif differing:
+        faults.append(f"with other settings ({', '.join(differing)})")
+    if known.policy == kind and data and set(data) != set(learnt):
+        faults.append(f"from {', '.join(learnt) or 'data of its own'}, not from {', '.join(data)}")
+    if faults:
+        raise CheckpointError(f"the run in {final.parent} is finished, {' and '.join(faults)}: choose another folder")
 
 
 def begin(

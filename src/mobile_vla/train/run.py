@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mobile_vla import __version__
 from mobile_vla.checkpoint import is_saved, load
-from mobile_vla.core import ActionContract, ConfigError, DatasetError
+from mobile_vla.core import ActionContract, CheckpointError, ConfigError, DatasetError
 from mobile_vla.core.provenance import git_commit, machine
 from mobile_vla.data import Dataset, Split, data_hash, load_split, make_split, schema
 from mobile_vla.language import Grammar
@@ -96,6 +96,8 @@ def train(config: TrainConfig, folder: Path, init_from: Path | None = None, ray:
     run = _Run(config, folder, contract, grammar, origin, ray)
     see, last, final = folder / "see", folder / f"drive-{config.drive_rounds}", folder / "final"
     finished = _stands(final)
+    if finished and load(final).policy != network.kind:
+        raise CheckpointError(f"the run in {folder} made a policy of another kind: choose another folder")
     if init_from is not None or not finished:
         run.origin["init_from"] = begin(network, folder, init_from, origin)
     if finished:

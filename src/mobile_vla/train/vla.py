@@ -31,7 +31,7 @@ from mobile_vla.policy.vla import VlaNetwork, VlaPolicy
 from mobile_vla.policy.weights import checkpoint_of, load_network, save_network
 from mobile_vla.train.adapt import FROZEN, adapt, merge
 from mobile_vla.train.ask import ask_loss, draw_asking
-from mobile_vla.train.begin import begin
+from mobile_vla.train.begin import begin, require_same_run
 from mobile_vla.train.config import VlaTrainConfig
 from mobile_vla.train.feed import Feed
 from mobile_vla.train.generate import GenerateJob, generate
@@ -90,8 +90,12 @@ def train_vla(
     torch.set_num_threads(config.threads)
     final = folder / "final"
     if _stands(final):
+        require_same_run(final, kind.name, asdict(config), [str(root) for root in data])
         return final
     datasets = [Dataset.open(root) for root in data]
+    for dataset in datasets:
+        if not len(dataset):
+            raise DatasetError(f"{dataset.root} holds no episode: record some, or leave it out")
     contract = datasets[0].contract if datasets else ActionContract(horizon=config.horizon)
     for dataset in datasets:
         contract.require_same(dataset.contract, str(data[0]), str(dataset.root))
@@ -301,6 +305,12 @@ def _network(folder: Path) -> VlaNetwork:
 def _feeds(run: _Run, datasets: list[Dataset]) -> tuple[Feed, Feed | None]:
     size, cache = run.config.network.size, int(run.config.cache_gib * 2**30)
     splits = [(dataset, _split(dataset)) for dataset in datasets]
+    if not any(split.train for _, split in splits):
+        named = ", ".join(str(dataset.root) for dataset in datasets)
+        raise DatasetError(
+            f"no episode of {named} is in the training part of its split: record more, or divide it otherwise "
+            "(mobile-vla data split DIR --again --fractions 0.8,0.1,0.1)"
+        )
     learnt = Feed([(dataset, split.train) for dataset, split in splits], size, cache)
     kept = [(dataset, split.validation) for dataset, split in splits if split.validation]
     return learnt, Feed(kept, size, cache // 8) if kept else None

@@ -76,6 +76,8 @@ def inspect(
     records, _ = read_journal(root)
     dataset = Dataset(root, house, records, list(find_damage(root, records, thoroughly=False)))
     looking = _Looking(dataset, limits)
+    if not records:
+        looking.add(Finding(Grade.ERROR, "empty", "it holds no episode", "record some, or import them"))
     for damage in dataset.damaged:
         looking.add(_damaged(damage.what, damage.episode_index))
     for done, episode in enumerate(dataset, 1):
