@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mobile_vla.checkpoint.rsync import Ended, Rsync, address, is_remote
@@ -77,7 +77,7 @@ def copy_named(rsync, place, name, remote):
     (place / "folder" / "a").touch()
     host = "host:" if remote else ""
     before = everything(source), everything(folder)
-    if remote and "\\" in name and set(name) & set("*?["):
+    if remote and "\\" in name and set(name) & set("*?[]"):
         for each in (source / name, folder):
             with pytest.raises(CheckpointError, match="copy the folder it is in"):
                 rsync.look(f"{host}{each}")
@@ -101,6 +101,7 @@ def test_a_name_is_taken_as_it_is(rsync, tmp_path, monkeypatch, name, remote):
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(ODD, min_size=1, max_size=20))
+@example("\\]")
 def test_so_is_any_other(rsync, tmp_path, name):
     place = tmp_path / "place"
     shutil.rmtree(place, ignore_errors=True)

@@ -173,8 +173,8 @@ def address(source: str) -> str:
     path = path.removeprefix("~/")
     if path in ("", "~"):
         raise CheckpointError(f"{source} names no file or folder: put its path after the colon")
-    if "\\" in (name := path.rpartition("/")[2]) and _WILD.search(name):
-        raise CheckpointError(f"{source}: rsync cannot ask for a name with \\ and one of *?[: copy the folder it is in")
+    if "\\" in (name := path.rpartition("/")[2]) and set(name) & set("*?[]"):
+        raise CheckpointError(f"{source}: rsync cannot ask for a name with \\ and one of *?[]: copy the folder it is in")
     if not path.startswith("/"):
         path = f"./{path}"
     return f"{f'{user}@' if user else ''}{host}:{'/'.join(map(_literally, path.split('/')))}"

@@ -39,10 +39,10 @@ class ClipTower(nn.Module):
                 parameter.requires_grad_(False)
         side, patch = config.vision_config.image_size, config.vision_config.patch_size
         self.grid = (size[0] // patch, size[1] // patch)
-        if size[0] % patch or size[1] % patch:
-            raise ConfigError(f"frames of {size[0]}x{size[1]} do not divide into patches of {patch}: choose multiples")
         if not min(self.grid):
             raise ConfigError(f"frames of {size[0]}x{size[1]} hold no patch of {patch}: choose a larger size")
+        if size[0] % patch or size[1] % patch:
+            raise ConfigError(f"frames of {size[0]}x{size[1]} do not divide into patches of {patch}: choose multiples")
         self.interpolate = size != (side, side)
         self.shared = config.projection_dim if self.family == "clip" else config.vision_config.hidden_size
         self.answer, self.patch = 3 * self.shared, config.vision_config.hidden_size
