@@ -174,7 +174,8 @@ def address(source: str) -> str:
     if path in ("", "~"):
         raise CheckpointError(f"{source} names no file or folder: put its path after the colon")
     if "\\" in (name := path.rpartition("/")[2]) and set(name) & set("*?[]"):
-        raise CheckpointError(f"{source}: rsync cannot ask for a name with \\ and one of *?[]: copy the folder it is in")
+        advice = "copy the folder it is in"
+        raise CheckpointError(f"{source}: rsync cannot ask for a name with \\ and one of *?[]: {advice}")
     if not path.startswith("/"):
         path = f"./{path}"
     return f"{f'{user}@' if user else ''}{host}:{'/'.join(map(_literally, path.split('/')))}"
