@@ -4,9 +4,8 @@ Every part is kept under the run's folder; started again after a kill, finished 
 cut off goes on where its last whole checkpoint stands. A finished part that was damaged since is made again.
 """
 
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -15,11 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobile_vla import __version__
-from mobile_vla.checkpoint import is_saved, load
-from mobile_vla.core import ActionContract, CheckpointError, ConfigError, DatasetError
-from mobile_vla.core.provenance import git_commit, machine
-from mobile_vla.data import Dataset, Split, data_hash, load_split, make_split, schema
+from mobile_vla.checkpoint import load
+from mobile_vla.core import ActionContract, CheckpointError, ConfigError
+from mobile_vla.data import Dataset, schema
 from mobile_vla.language import Grammar
 from mobile_vla.policy.compact import CompactNetwork
 from mobile_vla.policy.preprocess import HEIGHT, WIDTH
@@ -31,14 +28,11 @@ from mobile_vla.train.generate import GenerateJob, generate
 from mobile_vla.train.loop import Draw, LoopConfig, LossFunction, Piece, Stage, fit
 from mobile_vla.train.see import Frames, goal_anchors, name_words, read_loss, see_loss, settle_loss
 from mobile_vla.train.spread import Alone, launched
-from mobile_vla.train.steps import Steps, damage_of
+from mobile_vla.train.stages import divided, hashes_of, origin_of, stands
+from mobile_vla.train.steps import Steps
 
 SURVEY_SEED, DRIVE_SEED = 1_000_000, 2_000_000
 """First scene seeds of the two kinds of data; evaluation draws its scenes below these."""
-
-
-SPLIT = (0.94, 0.03, 0.03)
-"""Shares of the scenes for training, validation and test."""
 
 
 Loss = tuple[Tensor, dict[str, float]]
@@ -85,17 +79,10 @@ def train(config: TrainConfig, folder: Path, init_from: Path | None = None, ray:
     torch.set_num_threads(config.threads)
     contract, grammar = ActionContract(), Grammar.load()
     network = CompactNetwork(config.network, contract)
-    origin: dict[str, Any] = {
-        "config": asdict(config),
-        "git_commit": git_commit(),
-        "versions": {"mobile_vla": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": machine(),
-        "grammar_split": grammar.split_hash,
-        "data": {},
-    }
+    origin = origin_of(config, grammar.split_hash)
     run = _Run(config, folder, contract, grammar, origin, ray)
     see, last, final = folder / "see", folder / f"drive-{config.drive_rounds}", folder / "final"
-    finished = _stands(final)
+    finished = stands(final)
     if finished and load(final).policy != network.kind:
         raise CheckpointError(f"the run in {folder} made a policy of another kind: choose another folder")
     if init_from is not None or not finished:
@@ -103,8 +90,8 @@ def train(config: TrainConfig, folder: Path, init_from: Path | None = None, ray:
     if finished:
         return final
     survey = _survey(run)
-    if not _stands(last):
-        if not _stands(see):
+    if not stands(last):
+        if not stands(see):
             _see(run, network, survey, see)
         _drive_rounds(run, see)
     _settle(run, last, final)
@@ -131,7 +118,7 @@ def _see(run: _Run, network: CompactNetwork, survey: Dataset, folder: Path) -> N
 
     _fit(run, "read", network, [network.text], reading, _from(None), _from(None), config.read)
     wordings = name_words(network, run.grammar, np.random.default_rng(config.seed))
-    split = _split(survey)
+    split = divided(survey)
     frames, held_out = load_frames(survey, split.train), load_frames(survey, split.validation)
     validation = _from(held_out) if len(held_out) else None
 
@@ -152,12 +139,12 @@ def _drive_rounds(run: _Run, see: Path) -> None:
         first_seed = DRIVE_SEED + number * config.drive_episodes
         job = GenerateJob("drive", first_seed, config.drive_episodes, 0, config.lanes, config.max_frames, policy)
         dataset = _dataset(run, job, name)
-        split = _split(dataset)
+        split = divided(dataset)
         drives.add(dataset, split.train, network)
         held_out.add(dataset, split.validation, network)
         print(f"{name}: {len(drives)} episodes, {drives.frames} frames to learn from", flush=True)
         previous = run.folder / name
-        if not _stands(previous):
+        if not stands(previous):
             loop = config.final if number == config.drive_rounds else config.drive
             validation = _from(held_out) if len(held_out) else None
             parts = [network.enter, network.memory, network.head]
@@ -209,26 +196,8 @@ def _dataset(run: _Run, job: GenerateJob, name: str) -> Dataset:
     generate(job, root, run.contract, run.config.processes, run.ray)
     dataset = Dataset.open(root)
     run.contract.require_same(dataset.contract, "this training", str(root))
-    hashes = {"data_hash": data_hash(dataset.all_records), "split_hash": _split(dataset).split_hash}
-    run.origin["data"][name] = hashes
+    run.origin["data"][name] = hashes_of(dataset)
     return dataset
-
-
-def _split(dataset: Dataset) -> Split:
-    try:
-        return load_split(dataset)
-    except DatasetError:
-        return make_split(dataset, SPLIT)
-
-
-def _stands(folder: Path) -> bool:
-    """The checkpoint of a finished stage is there and whole; says so where it is there and is not."""
-    if not is_saved(folder):
-        return False
-    damage = damage_of(folder)
-    if damage:
-        print(f"{folder} is damaged ({damage}) and made again from the last whole step of its stage", flush=True)
-    return not damage
 
 
 def _fit(

@@ -5,7 +5,6 @@ driving. Without, surveys and drives are made in the simulator first. Killed and
 leaves a checkpoint. Under torchrun all processes run this, and the first one makes data and saves.
 """
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,13 +17,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from mobile_vla import __version__
-from mobile_vla.checkpoint import Metric, is_saved
+from mobile_vla.checkpoint import Metric
 from mobile_vla.checkpoint.keep import newest_whole, step_folder
 from mobile_vla.checkpoint.store import load
 from mobile_vla.core import ActionContract, CheckpointError, DatasetError, Policy
-from mobile_vla.core.provenance import git_commit, machine
-from mobile_vla.data import Dataset, data_hash, load_split, make_split, schema
+from mobile_vla.data import Dataset, schema
 from mobile_vla.language import Grammar
 from mobile_vla.policy.kinds import PolicyKind
 from mobile_vla.policy.vla import VlaNetwork, VlaPolicy
@@ -37,9 +34,9 @@ from mobile_vla.train.feed import Feed
 from mobile_vla.train.generate import GenerateJob, generate
 from mobile_vla.train.imitate import Memory, draw_windows, imitation_loss
 from mobile_vla.train.loop import Draw, LoopConfig, LossFunction, Stage, fit
-from mobile_vla.train.run import SPLIT
 from mobile_vla.train.spread import Alone, Spread
-from mobile_vla.train.steps import Steps, damage_of
+from mobile_vla.train.stages import divided, hashes_of, origin_of, stands
+from mobile_vla.train.steps import Steps
 
 SURVEY_SEED, DRIVE_SEED = 3_000_000, 4_000_000
 """First scene seeds of the data that these runs make; those of evaluation lie far below."""
@@ -89,7 +86,7 @@ def train_vla(
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     final = folder / "final"
-    if _stands(final):
+    if stands(final):
         require_same_run(final, kind.name, asdict(config), [str(root) for root in data])
         return final
     datasets = [Dataset.open(root) for root in data]
@@ -100,14 +97,7 @@ def train_vla(
     for dataset in datasets:
         contract.require_same(dataset.contract, str(data[0]), str(dataset.root))
     grammar = Grammar.load()
-    origin: dict[str, Any] = {
-        "config": asdict(config),
-        "git_commit": git_commit(),
-        "versions": {"mobile_vla": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": machine(),
-        "grammar_split": grammar.split_hash,
-        "data": {},
-    }
+    origin = origin_of(config, grammar.split_hash)
     run = _Run(kind, config, folder, grammar, contract, origin, judge, spread, ray)
     last = _first_network(run, init_from)
     surveys = [each for each in datasets if _tells(each, schema.OBJECTS)]
@@ -139,7 +129,7 @@ def train_vla(
 def _first_network(run: _Run, init_from: Path | None) -> Path:
     """The weights that the run begins with, as a checkpoint of its own: what LoRA and frozen towers go back to."""
     start = run.folder / "start"
-    if run.is_first and not _stands(start):
+    if run.is_first and not stands(start):
         network = cast(VlaNetwork, run.kind.make(run.config.network, run.contract))
         if init_from is not None:
             run.origin["init_from"] = begin(network, run.folder, init_from, run.origin, "see.parts")
@@ -151,7 +141,7 @@ def _first_network(run: _Run, init_from: Path | None) -> Path:
 
 def _see(run: _Run, before: Path, surveys: list[Dataset]) -> Path:
     folder, config = run.folder / "see", run.config
-    if _stands(folder):
+    if stands(folder):
         return folder
     network = _network(before)
     learnt, held_out = _feeds(run, surveys)
@@ -197,7 +187,7 @@ class _Kept:
 
 def _drive(run: _Run, before: Path, drives: list[Dataset], number: int, kept: _Kept) -> Path:
     folder, config = run.folder / f"drive-{number}", run.config
-    if _stands(folder):
+    if stands(folder):
         return folder
     network = _network(before)
     parameters = adapt(network, config.drive_towers, config.lora, config.checkpointing)
@@ -212,7 +202,7 @@ def _drive(run: _Run, before: Path, drives: list[Dataset], number: int, kept: _K
         for dataset in drives:
             if dataset.root in kept.datasets:
                 continue
-            rng, split = np.random.default_rng([23, config.seed]), _split(dataset)
+            rng, split = np.random.default_rng([23, config.seed]), divided(dataset)
             learnt.add(dataset, split.train, network, run.grammar, rng)
             held_out.add(dataset, split.validation, network, run.grammar, rng)
             kept.datasets.append(dataset.root)
@@ -304,7 +294,7 @@ def _network(folder: Path) -> VlaNetwork:
 
 def _feeds(run: _Run, datasets: list[Dataset]) -> tuple[Feed, Feed | None]:
     size, cache = run.config.network.size, int(run.config.cache_gib * 2**30)
-    splits = [(dataset, _split(dataset)) for dataset in datasets]
+    splits = [(dataset, divided(dataset)) for dataset in datasets]
     if not any(split.train for _, split in splits):
         named = ", ".join(str(dataset.root) for dataset in datasets)
         raise DatasetError(
@@ -314,13 +304,6 @@ def _feeds(run: _Run, datasets: list[Dataset]) -> tuple[Feed, Feed | None]:
     learnt = Feed([(dataset, split.train) for dataset, split in splits], size, cache)
     kept = [(dataset, split.validation) for dataset, split in splits if split.validation]
     return learnt, Feed(kept, size, cache // 8) if kept else None
-
-
-def _split(dataset: Dataset) -> Any:
-    try:
-        return load_split(dataset)
-    except DatasetError:
-        return make_split(dataset, SPLIT)
 
 
 def _tells(dataset: Dataset, column: str) -> bool:
@@ -338,25 +321,15 @@ def _made(run: _Run, name: str, job: GenerateJob) -> Dataset:
     root = run.folder / "data" / name
     if run.is_first:
         generate(job, root, run.contract, run.config.processes, run.ray)
-        _split(Dataset.open(root))
+        divided(Dataset.open(root))
     _wait(run)
     return Dataset.open(root)
 
 
 def _note(run: _Run, dataset: Dataset) -> None:
-    hashes = {"data_hash": data_hash(dataset.all_records), "split_hash": _split(dataset).split_hash}
-    run.origin["data"][str(dataset.root)] = hashes
+    run.origin["data"][str(dataset.root)] = hashes_of(dataset)
 
 
 def _wait(run: _Run) -> None:
     if run.spread is not None:
         run.spread.barrier()
-
-
-def _stands(folder: Path) -> bool:
-    if not is_saved(folder):
-        return False
-    damage = damage_of(folder)
-    if damage:
-        print(f"{folder} is damaged ({damage}) and made again from the last whole step of its stage", flush=True)
-    return not damage
