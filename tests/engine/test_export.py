@@ -18,19 +18,11 @@ from mobile_vla.core import (
     CheckpointError,
     ConfigError,
     DamagedCheckpointError,
-    InstructionError,
     UnsafeCheckpointError,
 )
-from mobile_vla.engine.export import (
-    Decision,
-    OneStep,
-    example_inputs,
-    export_program,
-    fixed_words,
-    in_precision,
-    load_program,
-    save_program,
-)
+from mobile_vla.engine.export import export_program, in_precision, load_program, save_program
+from mobile_vla.policy.step import Decision, Inputs
+from mobile_vla.policy.vla_step import VlaStep
 
 pytestmark = pytest.mark.timeout(1800)  # six programs are made once, for all tests, however busy the machine
 
@@ -50,14 +42,21 @@ assert not [name for name in sys.modules if name.startswith(("mobile_vla", "tran
 """
 
 
-def inputs_of(case: str, precision: str) -> tuple[object, ...]:
-    network = in_precision(little(case), precision)
+def step_in(case: str, precision: str) -> VlaStep:
+    step = in_precision(little(case), precision)
+    step.most = MOST
+    return step
+
+
+def inputs_of(case: str, precision: str) -> Inputs:
+    step = step_in(case, precision)
     generator = torch.Generator().manual_seed(5)
-    pixels, _, motion, history = example_inputs(network, len(TEXTS), MOST)
+    pixels, _, motion, history = step.example(len(TEXTS))
     pixels = torch.randint(0, 256, pixels.shape, dtype=torch.uint8, generator=generator)
     motion = torch.randn(motion.shape, generator=generator)
     history = torch.randn(history.shape, generator=generator).to(history)
-    return pixels, fixed_words(network, TEXTS, MOST), motion, history
+    words = tuple(torch.cat(parts) for parts in zip(*(step.read(text) for text in TEXTS), strict=True))
+    return Inputs(pixels, words, motion, history)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +66,9 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     for case in CASES:
         for precision in TOLERANCES:
             folder = folders[case, precision] = tmp_path_factory.mktemp("program")
-            program = export_program(little(case), precision, len(TEXTS), MOST)
+            program = export_program(step_in(case, precision), len(TEXTS))
             save_program(folder / "step.pt2", program, {"case": case, "precision": precision})
-            torch.save(inputs_of(case, precision), folder / "inputs.pt")
+            torch.save(tuple(inputs_of(case, precision)), folder / "inputs.pt")
     subprocess.run([sys.executable, "-c", ELSEWHERE, *map(str, folders.values())], check=True, timeout=900)
     return folders
 
@@ -86,12 +85,12 @@ def saved(programs: dict[tuple[str, str], Path], tmp_path: Path) -> Path:
 def test_a_program_in_another_process_equals_the_network(
     programs: dict[tuple[str, str], Path], case: str, precision: str
 ) -> None:
-    network = in_precision(little(case), precision)
+    step = step_in(case, precision)
     with torch.inference_mode():
-        wanted = Decision(*OneStep(network)(*inputs_of(case, precision)))
+        wanted = Decision(*step(*inputs_of(case, precision)))
     given = Decision(*torch.load(programs[case, precision] / "outputs.pt", weights_only=True))
     for name, one, other in zip(Decision._fields, wanted, given, strict=True):
-        assert one.dtype == other.dtype == (torch.float32 if name != "history" else network.head.start.dtype)
+        assert one.dtype == other.dtype == (torch.float32 if name != "history" else step.start().dtype)
         difference = float((one.float() - other.float()).abs().max())
         assert difference <= TOLERANCES[precision], name
 
@@ -101,7 +100,7 @@ def test_a_program_in_bfloat16_is_near_the_one_in_float32(programs: dict[tuple[s
     exact, rounded = (
         Decision(*torch.load(programs[case, precision] / "outputs.pt", weights_only=True)) for precision in TOLERANCES
     )
-    for one, other in zip(exact[:4], rounded[:4], strict=True):
+    for one, other in zip(exact[:3], rounded[:3], strict=True):
         assert float((one - other).abs().mean()) < 0.05
 
 
@@ -119,31 +118,27 @@ def test_a_program_comes_back_with_what_was_said_of_it(programs: dict[tuple[str,
 
 @pytest.mark.parametrize("case", CASES)
 def test_room_for_words_changes_no_answer(case: str) -> None:
-    network = little(case)
-    inputs = list(inputs_of(case, "fp32"))
+    step = step_in(case, "fp32")
+    inputs = inputs_of(case, "fp32")
     answers = []
     for most in (MOST, 40):
-        inputs[1] = fixed_words(network, TEXTS, most)
+        step.most = most
+        words = tuple(torch.cat(parts) for parts in zip(*(step.read(text) for text in TEXTS), strict=True))
         with torch.inference_mode():
-            answers.append(OneStep(network)(*inputs))
+            answers.append(step(*inputs._replace(words=words)))
     for one, other in zip(*answers, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_more_words_than_there_is_room_for_are_refused() -> None:
-    with pytest.raises(InstructionError, match="more than the 3 that there is room for"):
-        fixed_words(little("kosmos_clip"), ["go round the green chair on its left side"], 3)
-
-
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown precision 'int4': choose among fp32, bf16"):
-        export_program(little("clip_lstm, without end"), "int4")
+    with pytest.raises(ConfigError, match="unknown precision 'int4': choose among fp32, bf16, fp16"):
+        in_precision(little("clip_lstm, without end"), "int4")
 
 
 def test_the_network_that_was_exported_stays_as_it_was() -> None:
     network = little("clip_lstm, without end")
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert in_precision(network, "fp32") is network
+    assert in_precision(network, "fp32").network is network
     assert next(in_precision(network, "bf16").parameters()).dtype == torch.bfloat16
     for name, value in network.state_dict().items():
         assert value.dtype == before[name].dtype

@@ -76,9 +76,9 @@ def run(options: argparse.Namespace) -> int:
     import torch
     from rich.console import Console
 
+    from mobile_vla.engine.load import load_policy
     from mobile_vla.monitor.show import Show, drive_and_show
     from mobile_vla.monitor.words import goal_in_words, outcome_in_words
-    from mobile_vla.policy.weights import load_policy
     from mobile_vla.sim.choose import named_scene, scene_for
     from mobile_vla.sim.world import World
 

@@ -290,7 +290,7 @@ def _policy(options: argparse.Namespace) -> "Policy | None":
         return None
     import torch
 
-    from mobile_vla.policy.weights import load_policy
+    from mobile_vla.engine.load import load_policy
 
     torch.set_num_threads(1)
     if options.policy == SHIPPED:

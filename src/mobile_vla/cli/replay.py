@@ -19,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
     """0 once compared, whatever came out: another policy is meant to differ."""
     import torch
 
-    from mobile_vla.policy.weights import load_policy
+    from mobile_vla.engine.load import load_policy
     from mobile_vla.ros.bag import BagReader
     from mobile_vla.ros.replay import replay
 

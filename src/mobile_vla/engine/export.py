@@ -1,6 +1,5 @@
-"""One step of a full-size policy as a program: a graph of ATen operations and its weights, free of this package's code.
+"""One decision as a program: a graph of ATen operations and its weights, free of this package's code.
 
-The words are read beforehand, once an instruction, and laid into room for a fixed number of pieces (``fixed_words``).
 All shapes are static. What makes a program faster, on whatever device, begins with what is saved here.
 """
 
@@ -11,23 +10,20 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import ExportedProgram
 
 from mobile_vla.checkpoint.atomic import PIECE, replacing, to_the_disk, write_bytes
 from mobile_vla.core import CheckpointError, ConfigError, DamagedCheckpointError, UnsafeCheckpointError
-from mobile_vla.policy.compact import MOTION_SIZE
-from mobile_vla.policy.encoders.tower import Words
-from mobile_vla.policy.vla import VlaNetwork
+from mobile_vla.policy.step import DecisionStep, step_of
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-MOST_WORDS = 64
-"""Pieces of an instruction that a program has room for, unless told otherwise: what the policies read by default."""
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Of weights and arithmetic, without any quantisation."""
 
 _PARTS = re.compile(
     r"[^/]+/(models/model\.json|archive_format|archive_version|byteorder|\.data/(version|serialization_id)"
@@ -35,87 +31,29 @@ _PARTS = re.compile(
 )
 
 
-class Decision(NamedTuple):
-    """What a program gives for N sessions, all float32 but the history.
-
-    ``chunk`` (N, horizon, 3) in shares of the limits, ``status`` logits (N, 4), ``visibility`` logits (N, cells + 1)
-    and ``box`` (N, 5) as in ``policy.pointer.Pointed``, ``history`` for the next step.
-    """
-
-    chunk: Tensor
-    status: Tensor
-    visibility: Tensor
-    box: Tensor
-    history: Tensor
-
-
-class OneStep(nn.Module):
-    """What is exported; run directly, it is what a program has to equal."""
-
-    def __init__(self, network: VlaNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: Tensor, words: tuple[Words, ...], motion: Tensor, history: Tensor) -> tuple[Tensor, ...]:
-        """uint8 (N, H, W, 3), words as from ``fixed_words``, (N, MOTION_SIZE), history of N sessions: a Decision."""
-        network = self.network
-        asked = network.ask(network.see(pixels), words)
-        decided = network.decide(asked.lead[:, None], asked.beside[:, None], motion[:, None], history)
-        chunk = network.head.chunk(decided.context[:, 0]).float()
-        return chunk, decided.status[:, 0].float(), asked.pointed.logits, asked.pointed.box, decided.history
-
-
-def in_precision(network: VlaNetwork, precision: str) -> VlaNetwork:
-    """The network with weights of this precision, in evaluation mode; itself where it has them, else a copy.
+def in_precision(network: nn.Module, precision: str) -> DecisionStep:
+    """The network's decision in this precision; the network stays as it is, and is copied where it has another.
 
     ConfigError for an unknown precision.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}: choose among {', '.join(PRECISIONS)}")
     wanted = PRECISIONS[precision]
-    if any(each.dtype != wanted for each in network.parameters()):
-        network = copy.deepcopy(network).to(wanted)
-    return network.eval()
+    step = step_of(network)
+    if any(each.dtype != wanted for each in step.parameters()):
+        step = step_of(copy.deepcopy(network)).to(wanted)
+    return step.eval()
 
 
-def fixed_words(network: VlaNetwork, texts: Sequence[str], most: int = MOST_WORDS) -> tuple[Words, ...]:
-    """Texts as read by each tower, padded with zeros to the room of ``most`` pieces; padding changes no answer.
+def export_program(step: DecisionStep, sessions: int = 1) -> ExportedProgram:
+    """The decision of ``sessions`` sessions at once.
 
-    InstructionError for a text of more pieces.
+    It is called as ``program.module()(*inputs)``, with inputs as from ``step.example``, and gives a Decision's fields.
     """
-    towers = [network.towers[name] for name in network.config.towers]
-    device = next(network.head.parameters()).device
-    tokens = tuple(tuple(part.to(device) for part in each) for each in network.tokenise(texts))
-    with torch.no_grad():
-        read = network.read(tokens)
-    return tuple(tower.widen(words, most) for tower, words in zip(towers, read, strict=True))  # type: ignore[operator]
-
-
-def example_inputs(
-    network: VlaNetwork, sessions: int = 1, most: int = MOST_WORDS
-) -> tuple[Tensor, tuple[Words, ...], Tensor, Tensor]:
-    """Inputs of ``OneStep`` in the shapes and types that a program of this network takes."""
-    device = next(network.head.parameters()).device
-    pixels = torch.zeros(sessions, *network.config.size, 3, dtype=torch.uint8, device=device)
-    motion = torch.zeros(sessions, MOTION_SIZE, device=device)
-    history = network.head.initial(sessions).detach().clone()
-    return pixels, fixed_words(network, ["stop"] * sessions, most), motion, history
-
-
-def export_program(
-    network: VlaNetwork, precision: str = "fp32", sessions: int = 1, most: int = MOST_WORDS
-) -> ExportedProgram:
-    """A step of ``sessions`` sessions whose instructions have at most ``most`` pieces.
-
-    It is called as ``program.module()(*inputs)``, with inputs as from ``example_inputs`` of the network
-    ``in_precision``, and gives the fields of a Decision. ConfigError for an unknown precision.
-    """
-    network = in_precision(network, precision)
-    inputs = example_inputs(network, sessions, most)
     with torch.no_grad(), warnings.catch_warnings():
         # an LSTM lists its weights anew where they are exchanged for the tracer's; it puts them back
         warnings.filterwarnings("ignore", message=r"(?s)The tensor attributes? .*_flat_weights")
-        return torch.export.export(OneStep(network).eval(), inputs, strict=False)
+        return torch.export.export(step, tuple(step.example(sessions)), strict=False)
 
 
 def save_program(path: Path, program: ExportedProgram, about: Mapping[str, Any]) -> None:

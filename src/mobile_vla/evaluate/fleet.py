@@ -9,12 +9,12 @@ from typing import Final, Literal, get_args
 import torch
 
 from mobile_vla.core import ConfigError, Policy
+from mobile_vla.engine.load import load_policy
 from mobile_vla.evaluate.blind import BlindPolicy
 from mobile_vla.evaluate.episode import EpisodeResult, run_episode
 from mobile_vla.evaluate.oracle import OraclePolicy
 from mobile_vla.evaluate.plan import PlannedEpisode
 from mobile_vla.language import Grammar
-from mobile_vla.policy.weights import load_policy
 from mobile_vla.sim.world import World, renderer_name
 from mobile_vla.train.workers import Carried, fan_out
 

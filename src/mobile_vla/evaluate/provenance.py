@@ -14,6 +14,7 @@ from mobile_vla import __version__
 from mobile_vla.checkpoint import load
 from mobile_vla.checkpoint.manifest import read_manifest
 from mobile_vla.core.provenance import git_commit, machine
+from mobile_vla.engine.folder import CHECKPOINT, is_engine, read_engine
 from mobile_vla.language import Grammar
 from mobile_vla.sim.world import World
 
@@ -24,7 +25,8 @@ _PACKAGES = ("torch", "mujoco", "numpy", "scikit-fmm", "scipy")
 class Provenance:
     """``weights_sha256``: the checkpoint's identity, the same wherever and whenever the same weights are saved;
     ``checkpoint_sha256``: of that and of its config. ``source_sha256``: of this package as it is installed.
-    ``git_commit``: see ``core.provenance``.
+    ``git_commit``: see ``core.provenance``. ``engine``: name, precision and machine of one that decides in the
+    network's place, None where PyTorch does as for training.
     """
 
     checkpoint: str
@@ -43,6 +45,7 @@ class Provenance:
     renderer: str
     base: str
     began: str
+    engine: dict[str, Any] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -59,14 +62,20 @@ def provenance(
     checkpoint: Path, grammar: Grammar, *, first_seed: int, episodes: int, suites: Sequence[str]
 ) -> Provenance:
     """Of an evaluation that begins now. CheckpointError for a checkpoint that is missing or damaged."""
-    loaded, manifest = load(checkpoint), read_manifest(checkpoint)
-    config_sha256 = manifest.files[manifest.config].sha256
+    engine = read_engine(checkpoint) if is_engine(checkpoint) else None
+    folder = checkpoint / CHECKPOINT if engine else checkpoint
+    loaded, manifest = load(folder), read_manifest(folder)
+    parts = [manifest.identity, manifest.files[manifest.config].sha256]
+    about = None
+    if engine:
+        parts.append(hashlib.sha256(engine.to_json()).hexdigest())
+        about = {"name": engine.engine, "precision": engine.precision, "machine": engine.machine.to_dict()}
     world = World(base="rollers")
     renderer = world.renderer_name
     world.close()
     return Provenance(
         checkpoint=str(checkpoint),
-        checkpoint_sha256=hashlib.sha256(f"{manifest.identity} {config_sha256}".encode()).hexdigest(),
+        checkpoint_sha256=hashlib.sha256(" ".join(parts).encode()).hexdigest(),
         weights_sha256=manifest.identity,
         checkpoint_origin=dict(loaded.origin),
         contract=loaded.contract.to_dict(),
@@ -82,6 +91,7 @@ def provenance(
         renderer=renderer,
         base="rollers",
         began=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        engine=about,
     )
 
 

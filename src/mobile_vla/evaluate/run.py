@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mobile_vla.data import Dataset
+from mobile_vla.engine.load import load_policy
 from mobile_vla.evaluate.episode import EpisodeResult
 from mobile_vla.evaluate.fleet import DRIVERS, DriverName, Job, drive_all
 from mobile_vla.evaluate.journal import Journal
@@ -21,7 +22,7 @@ from mobile_vla.evaluate.provenance import Provenance, provenance
 from mobile_vla.evaluate.remarks import Part
 from mobile_vla.evaluate.report import Report, write_json
 from mobile_vla.language import Grammar, Split
-from mobile_vla.policy.weights import SHIPPED, load_policy
+from mobile_vla.policy.weights import SHIPPED
 from mobile_vla.sim.world import World
 
 JOURNAL, JSON, PAGE, OVERVIEW = "episodes.jsonl", "report.json", "report.html", "overview.png"

@@ -161,7 +161,7 @@ class CompactNetwork(nn.Module):
 
     def point(self, sight: Sight, words: Tensor) -> Pointed:
         """Where the words (N, words) point in each of N frames."""
-        query = F.normalize(self.query(words), dim=-1)
+        query = F.normalize(self.query(words).float(), dim=-1)
         scores = self.focus * torch.einsum("nce,ne->nc", sight.cells.float(), query)
         logits = torch.cat([scores, self.nothing(words)], dim=1)
         shares = logits.float().softmax(dim=1)
@@ -315,4 +315,10 @@ def _build(sizes: Mapping[str, Any], contract: ActionContract) -> CompactNetwork
     return CompactNetwork(CompactConfig(**chosen), contract)
 
 
-KIND = PolicyKind("compact", CompactNetwork, CompactConfig, CompactNetwork, _sizes, _build, CompactPolicy)
+def _step(network: CompactNetwork) -> nn.Module:
+    from mobile_vla.policy.compact_step import CompactStep
+
+    return CompactStep(network)
+
+
+KIND = PolicyKind("compact", CompactNetwork, CompactConfig, CompactNetwork, _sizes, _build, CompactPolicy, _step)

@@ -24,7 +24,8 @@ class PolicyKind:
     ``network`` is its class, ``config`` the frozen dataclass of what a training can choose. ``sizes`` says, in plain
     values, all that ``build`` needs to make the same network again, with weights drawn by torch's generator;
     CheckpointError where that cannot be. ``drive`` puts a network behind the ``Policy`` protocol. ``make`` is a new
-    network for a training, with pretrained weights where the configuration names some.
+    network for a training, with pretrained weights where the configuration names some. ``step`` makes the
+    ``policy.step.DecisionStep`` that engines run; a kind without one drives by ``drive`` alone.
     """
 
     name: str
@@ -34,6 +35,7 @@ class PolicyKind:
     sizes: Callable[[Any], Mapping[str, Any]]
     build: Callable[[Mapping[str, Any], ActionContract], nn.Module]
     drive: Callable[[Any], Policy]
+    step: Callable[[Any], nn.Module] | None = None
 
 
 def names() -> list[str]:

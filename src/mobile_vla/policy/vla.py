@@ -191,7 +191,12 @@ def kind_from(network: type[VlaNetwork], config: type[VlaConfig]) -> PolicyKind:
         chosen = read_settings(config, values["config"], f"policy {network.kind}")
         return network(chosen, contract, specs)  # type: ignore[call-arg]
 
-    return PolicyKind(network.kind, network, config, make, sizes, build, VlaPolicy)
+    def step(made: VlaNetwork) -> nn.Module:
+        from mobile_vla.policy.vla_step import VlaStep
+
+        return VlaStep(made)
+
+    return PolicyKind(network.kind, network, config, make, sizes, build, VlaPolicy, step)
 
 
 class VlaState(NamedTuple):
