@@ -92,8 +92,7 @@ def make_engine(
     partial = out.with_name(f".{out.name}{PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        (partial / CHECKPOINT).mkdir(parents=True)
-        _bring(checkpoint, partial / CHECKPOINT)
+        bring_checkpoint(checkpoint, partial / CHECKPOINT)
         step = step_of(load_network(partial / CHECKPOINT))
         known = read_manifest(partial / CHECKPOINT)
         parameters = count_parameters(step)
@@ -115,7 +114,7 @@ def make_engine(
             notes=dict(notes or {}),
         )
         write_bytes(partial / ENGINE, manifest.to_json())
-        _exchange(partial, out)
+        exchange(partial, out)
     except OSError as error:
         raise CheckpointError(f"the engine cannot be written to {out}: {error.strerror or error}") from error
     finally:
@@ -194,8 +193,9 @@ def open_engine(folder: Path, threads: int = 1) -> EnginePolicy:
     return EnginePolicy(engine, step)
 
 
-def _bring(checkpoint: Path, to: Path) -> None:
-    """Its files by hard links, or copies where the disk has none."""
+def bring_checkpoint(checkpoint: Path, to: Path) -> None:
+    """Its files into a new folder, by hard links, or as copies where the disk has none."""
+    to.mkdir(parents=True)
     for name in (*read_manifest(checkpoint).files, MANIFEST):
         try:
             os.link(checkpoint / name, to / name)
@@ -203,7 +203,8 @@ def _bring(checkpoint: Path, to: Path) -> None:
             shutil.copy2(checkpoint / name, to / name)
 
 
-def _exchange(partial: Path, out: Path) -> None:
+def exchange(partial: Path, out: Path) -> None:
+    """``partial``, complete, takes the place of ``out``."""
     sync_folder(partial)
     if out.exists():
         old = out.with_name(f".{out.name}.old{PARTIAL}")
