@@ -14,6 +14,7 @@ _WHERE = {
     "onnxruntime": "onnxruntime_:OnnxRuntimeBackend",
     "openvino": "openvino_:OpenVinoBackend",
     "cudagraph": "cuda_graph:CudaGraphBackend",
+    "cudagraph_compiled": "cuda_graph:CompiledGraphBackend",
     "tensorrt": "tensorrt_:TensorRtBackend",
 }
 NAMES = tuple(_WHERE)
