@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from mobile_vla import __version__
 from mobile_vla.cli import (
+    bench,
     calibrate,
     checkpoint,
     data,
     doctor,
     drive,
     evaluate,
+    export,
     node,
     operate,
     record,
@@ -44,6 +46,8 @@ COMMANDS = (
     train,
     evaluate,
     checkpoint,
+    export,
+    bench,
     data,
     scene,
 )
