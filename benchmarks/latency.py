@@ -2,17 +2,20 @@
 
 The camera is the test pattern, the base is the one of numbers. Two policies: one that drives straight on and takes 3 ms
 on each of 30 frames a second, and the shipped one, which decides on 5 frames a second. Then the jitter of the control
-loop, idle and beside two processes that use all they get, and what a policy says that is slower than its rate.
+loop, idle and beside two processes that use all they get: how late each step began, and by how much the time between
+two steps differed from the period. At last what a policy says that is slower than its rate.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,15 +37,20 @@ WORDS = "go to the red cup"
 SETTLE_S = 3.0
 SPEND_S = 0.003
 BUSY = "while True: pass"
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 PARTS = ("wire", "straight", "shipped", "jitter", "slow")
 
 
 class Control(Process):
-    """``latency_control.py``; ``noted`` asks it for what came since the last time."""
+    """``latency_control.py``; ``noted`` asks it for what came since the last time.
 
-    def __init__(self, domain: int) -> None:
+    ``unprivileged``: root's runs as nobody, without the right to precedence; needs util-linux. Others have no more.
+    """
+
+    def __init__(self, domain: int, unprivileged: bool = False) -> None:
         self._answers: list[str] = []
-        super().__init__(str(HERE / "latency_control.py"), f"--domain={domain}")
+        around = NOBODY if unprivileged and os.geteuid() == 0 else ()
+        super().__init__(str(HERE / "latency_control.py"), f"--domain={domain}", around=around)
 
     def line(self, text: str) -> None:
         """An answer."""
@@ -50,8 +58,15 @@ class Control(Process):
 
     def noted(self) -> dict[str, list[float]]:
         """See ``latency_control``."""
+        return self._ask("now")
+
+    def precedence(self) -> str:
+        """What its control thread was granted."""
+        return self._ask("precedence")
+
+    def _ask(self, word: str) -> Any:
         count = len(self._answers)
-        self.tell("now")
+        self.tell(word)
         wait_until(lambda: len(self._answers) > count, 30.0, "the control node answered")
         return json.loads(self._answers[-1])
 
@@ -63,6 +78,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=30.0, help="of the camera")
     parser.add_argument("--domain", type=int, default=94)
     parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--unprivileged", action="store_true", help="measure the jitter of a control node of nobody's")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     end_politely()
@@ -90,8 +106,10 @@ def main() -> int:
         found["four processes, shipped policy: stamp to command"] = four["used_ms"]
         found["one process, shipped policy: stamp to command"] = _one(camera, load_policy(SHIPPED), 2 * seconds)
     if "jitter" in parts:
-        found["control step at 50 Hz, idle: late by"] = _jitter(domain, 0, seconds)
-        found["control step at 50 Hz, two busy processes: late by"] = _jitter(domain, 2, seconds)
+        for busy, beside in ((0, "idle"), (2, "two busy processes")):
+            precedence, late, period = _jitter(domain, busy, seconds, options.unprivileged)
+            found[f"{precedence}, {beside}: step late by"] = late
+            found[f"{precedence}, {beside}: period error"] = period
     if "slow" in parts:
         slow = _slow(domain, camera, [*stub[:2], "--rate-hz=5", "--spend-ms=300"])
     if options.json:
@@ -176,9 +194,10 @@ def _one(camera: Pattern, policy: Policy, seconds: float) -> list[float]:
     return delays
 
 
-def _jitter(domain: int, busy: int, seconds: float) -> list[float]:
+def _jitter(domain: int, busy: int, seconds: float, unprivileged: bool) -> tuple[str, list[float], list[float]]:
+    """What precedence the control thread of 50 Hz has, how late its steps were, and the errors of its period."""
     with ExitStack() as stack:
-        control = Control(domain)
+        control = Control(domain, unprivileged)
         stack.callback(control.close)
         stack.enter_context(Operator(domain)).wait_for("control")
         for _ in range(busy):
@@ -188,7 +207,8 @@ def _jitter(domain: int, busy: int, seconds: float) -> list[float]:
         time.sleep(SETTLE_S)
         control.noted()
         time.sleep(seconds)
-        return control.noted()["late_ms"]
+        noted = control.noted()
+        return control.precedence(), noted["late_ms"], noted["period_ms"]
 
 
 def _slow(domain: int, camera: Pattern, inference: list[str]) -> tuple[int, str]:

@@ -2,11 +2,11 @@
 
 On a line of standard input it prints, as JSON, what it noted since the line before: "taken_ms", camera stamp to the
 arrival of the chunk; "used_ms", camera stamp to the first command that rests on the frame; "late_ms", how much later
-than asked each control step began.
+than asked each control step began; "period_ms", by how much the time since the step before differs from 20 ms.
+With the word "precedence" on the line, what the control thread was granted, see ``runtime.realtime``.
 """
 
 import argparse
-import gc
 import json
 import signal
 import sys
@@ -33,8 +33,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     transport = connect(NodeConfig("control", domain=options.domain, localhost_only=True))
     node = ControlNode(transport, Ideal().build(MonotonicClock()), Supervisor(), MissionConfig(time_limit_s=3600.0))
-    kept: dict[str, deque[float]] = {"taken_ms": deque(), "used_ms": deque(), "late_ms": deque()}
-    node._delays_ms, node._lateness_ms = kept["used_ms"], kept["late_ms"]
+    kept: dict[str, deque[float]] = {name: deque() for name in ("taken_ms", "used_ms", "late_ms", "period_ms")}
+    node._delays_ms, node._lateness_ms, node._period_errors_ms = kept["used_ms"], kept["late_ms"], kept["period_ms"]
 
     def on_chunk(received: Received) -> None:
         kept["taken_ms"].append((received.received_ns - from_wire(stamp_ns(received.message))) / 1e6)
@@ -42,14 +42,16 @@ def main() -> None:
     transport.subscribe(CHUNK, on_chunk)
 
     def answer() -> None:
-        for _ in sys.stdin:
+        for line in sys.stdin:
+            if line.strip() == "precedence":
+                print(json.dumps(node._precedence), flush=True)
+                continue
             values = {}
             for name, noted in kept.items():
                 values[name] = [noted.popleft() for _ in range(len(noted))]
             print(json.dumps(values), flush=True)
 
     threading.Thread(target=answer, daemon=True).start()
-    gc.collect()
     node.run(stop)
     transport.close()
 

@@ -30,7 +30,7 @@ from machine import describe, latencies
 from mobile_vla.policy.weights import SHIPPED
 from peer_speed_sides import ACT, ONNXRUNTIME, OPENVINO, POLICY, SELECT
 
-CAMERAS = ["224x224", "640x480"]
+CAMERAS = ["192x96", "224x224", "640x480"]
 MARK = 15.0
 """So many times as long as ours shall ``select_action`` take."""
 _END_S = 20.0
@@ -119,7 +119,7 @@ def compare(options: argparse.Namespace, threads: int, home: Path) -> list[dict[
             party(here, POLICY, threads, cores, home, ["--policy", str(each), "--camera", *options.camera])
             for each in options.policy
         ]
-        graph = ["--policy", str(options.policy[0])]
+        graph = ["--policy", str(options.policy[-1])]
         bare = [party(here, each, threads, cores, home, graph) for each in (ONNXRUNTIME, OPENVINO)]
         turns = [(each, work) for each in (peer, *ours, *bare) for work in each.works]
         rng = np.random.default_rng(threads)

@@ -147,23 +147,40 @@ def _graph(folder: Path, to: Path) -> tuple[Path, dict[str, np.ndarray]]:
     return to / GRAPH, arrays(step.example(), input_names(step))
 
 
+def _own(folder: Path, suffix: str) -> Path | None:
+    """The graph in bytes that an engine of ours runs, where it is of this library."""
+    from mobile_vla.engine.folder import is_engine, read_engine
+
+    if not is_engine(folder) or read_engine(folder).precision != "int8":
+        return None
+    return next(folder.glob(f"*{suffix}"), None)
+
+
 def bare_onnxruntime(folder: Path, threads: int) -> Side:
     """ONNX Runtime on the graph of ours: no frame to fit, no command to make."""
     import onnxruntime
+
+    def work(session: Any, inputs: dict[str, np.ndarray]) -> Work:
+        return Work(lambda: session.run(None, inputs))
 
     with tempfile.TemporaryDirectory() as temporary:
         path, inputs = _graph(folder, Path(temporary))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    about = f"{onnxruntime.__version__}, the graph of {folder.name}"
-    return Side("ONNX Runtime, bare", about, {"fp32": Work(lambda: session.run(None, inputs))})
+        paths = {"fp32": path, "int8": _own(folder, ".onnx")}
+        works = {
+            name: work(onnxruntime.InferenceSession(str(each), options, providers=["CPUExecutionProvider"]), inputs)
+            for name, each in paths.items()
+            if each is not None
+        }
+    return Side("ONNX Runtime, bare", f"{onnxruntime.__version__}, the graph of {folder.name}", works)
 
 
 def bare_openvino(folder: Path, threads: int) -> Side:
     """OpenVINO on the graph of ours, in each precision that the processor has."""
-    import openvino
+    from mobile_vla.engine.backends.openvino_ import library
 
+    openvino = library()
     core, hints = openvino.Core(), {"fp32": "f32", "bf16": "bf16"}
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         del hints["bf16"]
@@ -177,6 +194,8 @@ def bare_openvino(folder: Path, threads: int) -> Side:
         path, inputs = _graph(folder, Path(temporary))
         model = core.read_model(path)
         works = {name: work(model, inputs, hint) for name, hint in hints.items()}
+        if (own := _own(folder, ".xml")) is not None:
+            works["int8"] = work(core.read_model(own), inputs, "f32")
     about = f"{openvino.__version__.split('-')[0]}, the graph of {folder.name}"
     return Side("OpenVINO, bare", about, works)
 

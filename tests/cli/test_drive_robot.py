@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import signal
+import threading
 import time
 
 import numpy as np
@@ -16,6 +17,7 @@ from mobile_vla.ros import topics
 from mobile_vla.ros.messages import boolean, pixels_from_compressed, scan_message
 from mobile_vla.ros.wire_time import to_wire
 from mobile_vla.runtime import Ending, Outcome
+from mobile_vla.runtime.realtime import attainable
 from mobile_vla.safety import Reason
 from ros.nodes.world import Outside
 
@@ -56,11 +58,35 @@ def test_the_space_bar_is_an_emergency_stop(namespace, outside):
         here.wait_for("robot: camera pattern, base ideal")
         here.wait_for("understood: go to the red cup")
         here.wait_for("space: emergency stop; k or Ctrl-C: come to rest")
+        here.wait_for(f"control thread: {attainable()}")
         until_it_runs(here, outside)
         here.type(b" ")
         assert here.end() == 1
         assert "stopped: the space bar was pressed" in here.said
         assert "Traceback" not in here.said
+
+
+def test_a_terminal_that_hangs_holds_up_nobody(monkeypatch):
+    hangs, release, shown = threading.Event(), threading.Event(), []
+
+    class Hanging:
+        def show(self, tick):
+            shown.append(tick)
+            hangs.set()
+            release.wait(60)
+
+    monkeypatch.setattr(drive_robot, "DISPLAY_LIMIT_S", 0.05)
+    display = drive_robot._Display(Hanging())
+    try:
+        with display:
+            for tick in range(1000):
+                display.newest = tick
+            assert hangs.wait(60)
+        assert shown == [999]
+    finally:
+        release.set()
+        display._thread.join(60)
+    assert not display._thread.is_alive()
 
 
 @pytest.mark.needs("torch")

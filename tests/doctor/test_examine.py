@@ -9,7 +9,7 @@ from .purposes import with_robot
 
 ROWS = [
     "Python", "packages", "processor", "torch", "GPU", "checkpoint", "cameras", "camera", "CAN", "serial", "base",
-    "DDS", "multicast", "DDS buffers", "ROS", "OpenGL", "disk", "clock",
+    "DDS", "multicast", "DDS buffers", "ROS", "OpenGL", "disk", "clock", "control thread",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from mobile_vla.core import ConfigError
 
 if TYPE_CHECKING:
     from mobile_vla.core import Goal, Instruction
+    from mobile_vla.monitor.line import LiveLine
     from mobile_vla.ros.preview import Preview
     from mobile_vla.runtime import Ending, Outcome, Tick
     from mobile_vla.runtime.config import RobotConfig
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 RATE_HZ = 50.0
 KEYS_EVERY_S = 0.02
 STAND_LIMIT_S = 2.0
+DISPLAY_EVERY_S = 0.1
+DISPLAY_LIMIT_S = 1.0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -96,9 +99,10 @@ def _drive(
     from rich.console import Console
 
     from mobile_vla.core import MonotonicClock, SafetyLatchedError
+    from mobile_vla.engine.load import load_policy
     from mobile_vla.monitor.line import LiveLine
-    from mobile_vla.policy.weights import load_policy
     from mobile_vla.runtime import DriveConfig, DriveLoop
+    from mobile_vla.runtime.realtime import attainable
 
     torch.set_num_threads(1)  # so small a network is fastest so
     clock = MonotonicClock()
@@ -106,8 +110,10 @@ def _drive(
     camera, base = robot.camera.build(clock), robot.base.build(clock)
     live = LiveLine(Console(quiet=options.json, highlight=False, soft_wrap=True, stderr=True))
 
+    display = _Display(live)
+
     def observe(tick: "Tick") -> None:
-        live.show(tick)
+        display.newest = tick
         if preview is not None:
             preview.show(tick)
         if person.wants_rest:
@@ -122,7 +128,10 @@ def _drive(
         for device in (camera, base):
             stack.callback(device.close)
             device.open()
+        if not options.json:
+            print(f"control thread: {attainable()}", file=sys.stderr)
         stack.enter_context(live)
+        stack.enter_context(display)
         person.drives = True
         if ended := person.outcome(instruction):
             return ended
@@ -132,6 +141,28 @@ def _drive(
             if ended := person.outcome(instruction):
                 return ended
             raise
+
+
+class _Display:
+    """Shows the newest control step in a thread of its own: a terminal that is slow or held must not hold the robot."""
+
+    def __init__(self, live: "LiveLine") -> None:
+        self.newest: Tick | None = None
+        self._live = live
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="display", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(DISPLAY_LIMIT_S)
+
+    def _run(self) -> None:
+        while not self._over.wait(DISPLAY_EVERY_S):
+            if self.newest is not None:
+                self._live.show(self.newest)
 
 
 def _stand(robot: "RobotConfig", supervisor: "Supervisor", instruction: "Instruction") -> "Outcome":

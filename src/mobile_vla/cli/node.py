@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the node until SIGTERM or Ctrl-C; both end it politely."""
     from mobile_vla.ros.connect import connect
     from mobile_vla.ros.processes import die_with_parent
+    from mobile_vla.runtime.realtime import show_names
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,7 +66,9 @@ def run(options: argparse.Namespace) -> int:
     die_with_parent()
     transport = connect(node_config(options, options.node))
     try:
-        options.make(options, transport)(stop)
+        work = options.make(options, transport)
+        show_names(main=options.node)
+        work(stop)
     finally:
         transport.close()
     return 0
@@ -81,7 +84,7 @@ def _camera(options: argparse.Namespace, transport: "Transport") -> Run:
 def _inference(options: argparse.Namespace, transport: "Transport") -> Run:
     import torch
 
-    from mobile_vla.policy.weights import load_policy
+    from mobile_vla.engine.load import load_policy
     from mobile_vla.ros.nodes.inference import InferenceNode
 
     torch.set_num_threads(1)  # so small a network is fastest so

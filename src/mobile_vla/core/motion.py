@@ -1,5 +1,6 @@
 """Velocities of the base, alone and in chunks. Frame ``base_link``, REP-103: x forward, y left, z up."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,7 @@ class Twist:
     @property
     def is_finite(self) -> bool:
         """No component is NaN or infinite."""
-        return bool(np.isfinite(self.as_array()).all())
+        return math.isfinite(self.vx) and math.isfinite(self.vy) and math.isfinite(self.wz)
 
 
 ZERO_TWIST = Twist(0.0, 0.0, 0.0)

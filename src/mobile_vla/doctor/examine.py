@@ -67,9 +67,15 @@ def _steps(purpose: Purpose, root: Path) -> Iterator[Step]:
 
         return clock.judge_clocks(clock.look_at_clocks(), purpose)
 
+    def precedence() -> Check:
+        from mobile_vla.doctor import precedence
+
+        return precedence.judge_precedence(precedence.look_at_precedence(), purpose)
+
     yield "OpenGL", opengl
     yield "disk", lambda: disk.judge_disk(disk.look_at_disk([Path(name) for name in disk.FOLDERS]))
     yield "clock", clocks
+    yield "control thread", precedence
 
 
 def _learning(purpose: Purpose, root: Path) -> Iterator[Step]:

@@ -87,8 +87,7 @@ def make_engine(
     runs = usable(engine, precision)
     if sessions < 1:
         raise ConfigError(f"an engine for {sessions} sessions decides nothing: choose at least 1")
-    if out.exists() and not is_engine(out) and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} holds something that is no engine: choose another folder with --out")
+    require_room(out)
     partial = out.with_name(f".{out.name}{PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -120,6 +119,12 @@ def make_engine(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
+
+
+def require_room(out: Path) -> None:
+    """ConfigError where ``out`` holds anything but an engine, which another may take the place of."""
+    if out.exists() and not is_engine(out) and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} holds something that is no engine: choose another folder with --out")
 
 
 def usable(engine: str, precision: str) -> Backend:

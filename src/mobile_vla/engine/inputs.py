@@ -6,7 +6,7 @@ together.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,10 @@ from mobile_vla.engine.policy import EnginePolicy
 from mobile_vla.policy.step import DecisionStep, Inputs, step_of
 from mobile_vla.policy.weights import load_network
 
+if TYPE_CHECKING:
+    from mobile_vla.language import Grammar
+    from mobile_vla.sim.world import World
+
 FIRST_TAUGHT_SEED = 1_000_000
 """Scenes of seeds from here on are those that trainings draw from: calibrate on them, compare on others."""
 
@@ -47,14 +51,21 @@ def driven_inputs(
     decisions are kept from its beginning to its end. ``advance`` is told how many drives of how many are done. Needs
     the simulator. ConfigError for a ``count`` below 1.
     """
+    from mobile_vla.language import Grammar
+    from mobile_vla.sim.world import World
+
     policy, watch = _watched(checkpoint)
     drives = _drives(count)
     kept: list[Inputs] = []
-    for place, share in enumerate(_shares(count, drives)):
-        watch.seen.clear()
-        advance(place, drives)
-        _drive(policy, place, seed)
-        kept += _spread(watch.seen, share)
+    grammar, world = Grammar.load(), World(base="planar")
+    try:
+        for place, share in enumerate(_shares(count, drives)):
+            watch.seen.clear()
+            advance(place, drives)
+            _drive(policy, world, grammar, place, seed)
+            kept += _spread(watch.seen, share)
+    finally:
+        world.close()
     advance(drives, drives)
     return kept
 
@@ -147,23 +158,21 @@ def _spread(seen: Sequence[Inputs], count: int) -> list[Inputs]:
     return [seen[place] for place in places]
 
 
-def _drive(policy: EnginePolicy, place: int, seed: int) -> None:
-    from mobile_vla.language import LANGUAGES, Grammar
+def _drive(policy: EnginePolicy, world: "World", grammar: "Grammar", place: int, seed: int) -> None:
+    from mobile_vla.language import LANGUAGES
     from mobile_vla.policy.preprocess import HEIGHT, WIDTH
     from mobile_vla.runtime import DriveConfig, DriveLoop
     from mobile_vla.safety import Supervisor
     from mobile_vla.sim.limits import LIMITS
     from mobile_vla.sim.robot import SimBase, SimCamera, SimClock
     from mobile_vla.sim.scenarios import MANOEUVRES, ROUTES, draw_scene
-    from mobile_vla.sim.world import World
 
     rng = np.random.default_rng([place, seed])
     turn, kind = divmod(place, _KINDS)
     routes, manoeuvre = ROUTES[(7 * place) % len(ROUTES)], MANOEUVRES[turn % len(MANOEUVRES)]
     scene = draw_scene((routes, "distractors", "hidden", "absent", manoeuvre)[kind], seed + place).scene
     goal = scene.goals[int(rng.integers(len(scene.goals)))]
-    words = Grammar.load().phrase(goal, rng, LANGUAGES[(turn + kind) % len(LANGUAGES)], "held_out")
-    world = World(base="rollers")
+    words = grammar.phrase(goal, rng, LANGUAGES[(turn + kind) % len(LANGUAGES)], "held_out")
     camera = SimCamera(world, policy.contract.frame_rate_hz, HEIGHT, WIDTH)
     try:
         world.load(scene)
@@ -175,7 +184,6 @@ def _drive(policy: EnginePolicy, place: int, seed: int) -> None:
         loop.run_blocking(Instruction(words))
     finally:
         camera.close()
-        world.close()
 
 
 def _replay(policy: EnginePolicy, episode: Any) -> None:

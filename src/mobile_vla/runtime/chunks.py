@@ -14,6 +14,12 @@ class Plan:
     capture_ns: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    chunk: ActionChunk
+    twists: tuple[Twist, ...]
+
+
 class ChunkQueue:
     """Holds the newest chunk alone; safe to use from several threads.
 
@@ -26,14 +32,18 @@ class ChunkQueue:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._newest: ActionChunk | None = None
+        self._newest: _Rows | None = None
 
     def offer(self, chunk: ActionChunk) -> bool:
-        """Take ``chunk`` unless it is older than the one held; tells whether it was taken."""
+        """Take ``chunk`` unless it is older than the one held; tells whether it was taken.
+
+        Its velocities are read here and now, so that the control step touches no array.
+        """
+        rows = _Rows(chunk, tuple(Twist(*row) for row in chunk.velocities.tolist()))
         with self._lock:
-            if self._newest is not None and chunk.stamp_ns < self._newest.stamp_ns:
+            if self._newest is not None and chunk.stamp_ns < self._newest.chunk.stamp_ns:
                 return False
-            self._newest = chunk
+            self._newest = rows
             return True
 
     def clear(self) -> None:
@@ -44,5 +54,8 @@ class ChunkQueue:
     def plan(self, now_ns: int) -> Plan:
         """What the newest chunk says for ``now_ns``: nothing before its first row and once it is exhausted."""
         with self._lock:
-            chunk = self._newest
-        return Plan(None, None) if chunk is None else Plan(chunk.at(now_ns), chunk.stamp_ns)
+            newest = self._newest
+        if newest is None:
+            return Plan(None, None)
+        row = newest.chunk.row_at(now_ns)
+        return Plan(newest.twists[row] if 0 <= row < len(newest.twists) else None, newest.chunk.stamp_ns)

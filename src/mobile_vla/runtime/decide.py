@@ -36,10 +36,11 @@ class VelocityLog:
 
     def at(self, stamp_ns: int) -> Twist:
         """The last one measured up to ``stamp_ns``, else the oldest kept; zero when there is none."""
-        with self._lock:
-            entries = tuple(self._entries)
-        before = [velocity for stamp, velocity in entries if stamp <= stamp_ns]
-        return before[-1] if before else entries[0][1] if entries else ZERO_TWIST
+        with self._lock:  # a frame is young: what it asks for is among the last few
+            for stamp, velocity in reversed(self._entries):
+                if stamp <= stamp_ns:
+                    return velocity
+            return self._entries[0][1] if self._entries else ZERO_TWIST
 
 
 class Mailbox:

@@ -24,6 +24,9 @@ class KeptBase:
 
     def __init__(self, base: Base, clock: Clock, failed: Callable[[str], None], retry_s: float = 1.0) -> None:
         self._base, self._clock, self._failed = base, clock, failed
+        # asked once: to ask takes 10 us
+        self._feedback = base if isinstance(base, Feedback) else None
+        self._has_odometry = base if isinstance(base, HasOdometry) else None
         self._retry_ns = round(retry_s * NS_PER_S)
         self._away_since_ns: int | None = None
         self._retry_due_ns = 0
@@ -43,12 +46,12 @@ class KeptBase:
     @property
     def feedback_ns(self) -> int | None:
         """When it last measured its velocity; None where it cannot tell."""
-        return self._base.feedback_ns if isinstance(self._base, Feedback) else None
+        return self._feedback.feedback_ns if self._feedback is not None else None
 
     @property
     def odometry(self) -> Pose | None:
         """Where it is by its encoders; None where it has none."""
-        return self._base.odometry if isinstance(self._base, HasOdometry) else None
+        return self._has_odometry.odometry if self._has_odometry is not None else None
 
     def open(self) -> None:
         """Of the base; here errors pass through, because a base that never was there is a mistake of the set-up."""

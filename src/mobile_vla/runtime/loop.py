@@ -20,6 +20,8 @@ from mobile_vla.robot import Base, Camera
 from mobile_vla.robot.protocols import Feedback
 from mobile_vla.runtime.chunks import ChunkQueue
 from mobile_vla.runtime.decide import Decider, Mailbox, VelocityLog
+from mobile_vla.runtime.interpreter import QuietInterpreter
+from mobile_vla.runtime.realtime import show_names, urgent
 from mobile_vla.runtime.records import Ending, Outcome, Tick
 from mobile_vla.safety import Clearance, FrameWatch, Inputs, Reason, SafetyState, Supervisor
 
@@ -63,6 +65,7 @@ class _Drive:
         self.stop_requested = threading.Event()
         self.over = threading.Event()
         self.failure: tuple[Ending, Exception] | None = None
+        self.use_spare: Callable[[int], None] = lambda spare_ns: None
         self.ticks = 0
         self.settled_steps = 0
 
@@ -73,7 +76,8 @@ class DriveLoop:
     Each control step: measure the velocity of the base, take the row of the newest chunk that is meant for now, let the
     supervisor judge it, send it, tell ``observer``. ``clearance`` gives the newest reading of a range sensor, for a
     supervisor that is to heed one. ``run_blocking`` reads the camera and steps the policy inside the
-    control step; ``run_threaded`` does so in two threads beside it. The base is used by the control thread alone.
+    control step; ``run_threaded`` does so in two threads beside it, while the calling thread, which does the control
+    steps, takes precedence (``realtime.urgent``). The base is used by the control thread alone.
 
     A drive ends when the policy's status has been final for ``settle_s`` and the base stands, at the time
     limit, on request, when the supervisor stops the robot, or when policy or camera raise, which does so too. It then
@@ -100,6 +104,7 @@ class DriveLoop:
             )
         self._camera = camera
         self._base = base
+        self._feedback = base if isinstance(base, Feedback) else None  # asked once: to ask takes 10 us
         self._policy = policy
         self._supervisor = supervisor
         self._clock = clock
@@ -134,7 +139,11 @@ class DriveLoop:
         try:
             for thread in threads:
                 thread.start()
-            return self._run(drive, think=lambda: None)
+            show_names(main="drive-control")
+            with urgent() as precedence, QuietInterpreter() as interpreter:
+                _log.info("precedence of the control thread: %s", precedence)
+                drive.use_spare = interpreter.turn
+                return self._run(drive, think=lambda: None)
         finally:
             self._close(drive)
             self._join([thread for thread in threads if thread.ident is not None])
@@ -182,7 +191,7 @@ class DriveLoop:
                 ending = self._ending(drive, tick, limit_ns)
                 if ending is not None:
                     break
-                next_ns = self._wait_for_next(next_ns)
+                next_ns = self._wait_for_next(drive, next_ns)
             drive.over.set()
             at_rest = self._come_to_rest(drive, tick, next_ns)
             return self._outcome(drive, ending, tick, began_ns, at_rest)
@@ -201,7 +210,7 @@ class DriveLoop:
         if think is not None:
             think()
         view = drive.decider.view()
-        feedback_ns = self._base.feedback_ns if isinstance(self._base, Feedback) else None
+        feedback_ns = self._feedback.feedback_ns if self._feedback is not None else None
         clearance = self._clearance() if self._clearance is not None else None
         now_ns = self._clock.now_ns()  # after all that is judged was read, or it could lie ahead
         plan = drive.queue.plan(now_ns)
@@ -236,10 +245,12 @@ class DriveLoop:
             self._observer(tick)
         return tick
 
-    def _wait_for_next(self, last_ns: int) -> int:
+    def _wait_for_next(self, drive: _Drive, last_ns: int) -> int:
         """Sleep until a period after ``last_ns``; periods that passed meanwhile are left out, never caught up."""
-        missed = max(0, self._clock.now_ns() - last_ns - 1) // self._period_ns
+        now_ns = self._clock.now_ns()
+        missed = max(0, now_ns - last_ns - 1) // self._period_ns
         next_ns = last_ns + (missed + 1) * self._period_ns
+        drive.use_spare(next_ns - now_ns)
         self._clock.sleep_until(next_ns)
         return next_ns
 
@@ -263,7 +274,7 @@ class DriveLoop:
         for _ in range(math.ceil(limit_s * NS_PER_S / self._period_ns) + 2):
             if stands(tick.twist) and stands(tick.measured):
                 return True
-            next_ns = self._wait_for_next(next_ns)
+            next_ns = self._wait_for_next(drive, next_ns)
             tick = self._control_step(drive, think=None)
         return stands(tick.twist) and stands(tick.measured)
 

@@ -17,7 +17,7 @@ from mobile_vla.checkpoint.manifest import read_manifest
 from mobile_vla.core import CheckpointError, ConfigError
 from mobile_vla.core.provenance import git_commit
 from mobile_vla.engine.fingerprint import INSTRUCTIONS
-from mobile_vla.engine.folder import CHECKPOINT, bring_checkpoint, count_parameters, exchange, is_engine
+from mobile_vla.engine.folder import CHECKPOINT, bring_checkpoint, count_parameters, exchange, require_room
 from mobile_vla.engine.jetson.build_engine.check import INPUT, OUTPUT, WHICH
 from mobile_vla.engine.jetson.build_engine.finish import DRAFT, record
 from mobile_vla.engine.jetson.graph import batches, write_typed_graph
@@ -56,8 +56,8 @@ def prepare_for_jetson(
         raise ConfigError(f"TensorRT is given no precision {precision!r}: choose among {', '.join(PRECISIONS)}")
     if sessions < 1 or not frames:
         raise ConfigError("an engine needs at least one session, and at least one frame to be checked on")
-    if out.exists() and not (is_prepared(out) or is_engine(out)) and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} holds something that is no engine: choose another folder with --out")
+    if not is_prepared(out):
+        require_room(out)
     partial = out.with_name(f".{out.name}{PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
     try:

@@ -5,7 +5,6 @@ others send is only noted down by the transport's thread; everything is judged i
 """
 
 import contextlib
-import gc
 import json
 import logging
 import threading
@@ -39,8 +38,10 @@ from mobile_vla.ros.transport import Publisher, Transport
 from mobile_vla.ros.wire_time import to_wire
 from mobile_vla.runtime.chunks import ChunkQueue
 from mobile_vla.runtime.config import RangeConfig
+from mobile_vla.runtime.interpreter import QuietInterpreter
 from mobile_vla.runtime.kept_base import KeptBase
 from mobile_vla.runtime.mission import Mission, MissionConfig
+from mobile_vla.runtime.realtime import Precedence, urgent
 from mobile_vla.runtime.records import Ending
 from mobile_vla.runtime.takeover import Hands, Takeover, twist_of
 from mobile_vla.safety import Inputs, Reason, SafeCommand, SafetyState, Supervisor
@@ -118,7 +119,11 @@ class ControlNode:
         self._arrivals_ms: deque[float] = deque(maxlen=100)
         self._delays_ms: deque[float] = deque(maxlen=100)
         self._lateness_ms: deque[float] = deque(maxlen=3000)
+        self._period_errors_ms: deque[float] = deque(maxlen=3000)
+        self._woke_ns: int | None = None
         self._left_out = 0
+        self._interpreter = QuietInterpreter()
+        self._precedence = Precedence.ORDINARY
         self._safety_due_ns = 0
         self._safety = transport.publisher(SAFETY)
         self._active = transport.publisher(ACTIVE_INSTRUCTION)
@@ -128,20 +133,15 @@ class ControlNode:
         self._inbox = ControlInbox(transport, supervisor.emergency_stop, ranges or RangeConfig())
 
     def run(self, stop: threading.Event) -> None:
-        """Step until told to stop; then ramp to rest, in bounded time, and let the base go."""
+        """Step until told to stop; then ramp to rest, in bounded time, and let the base go.
+
+        The calling thread takes precedence meanwhile, see ``runtime.realtime``.
+        """
         self._active.publish(string(""))
         self._base.open()
-        gc.collect()
-        gc.freeze()  # what is there now lives as long as the process: no pause to look at it again
         try:
-            next_ns = self._clock.now_ns()
-            while not stop.is_set():
-                self._turn()
-                next_ns = self._wait(next_ns)
-            end_ns = self._clock.now_ns() + round(REST_LIMIT_S * NS_PER_S)
-            while self._clock.now_ns() < end_ns and not self._stands():
-                self._step(self._clock.now_ns(), idle=True)
-                next_ns = self._wait(next_ns)
+            with urgent() as self._precedence, self._interpreter:
+                self._step_until(stop)
         finally:
             self._base.stop()
             self._base.close()
@@ -149,6 +149,16 @@ class ControlNode:
     def emergency_stop(self, sentence: str) -> None:
         """From any thread, and from a signal handler."""
         self._supervisor.emergency_stop(sentence)
+
+    def _step_until(self, stop: threading.Event) -> None:
+        next_ns = self._clock.now_ns()
+        while not stop.is_set():
+            self._turn()
+            next_ns = self._wait(next_ns)
+        end_ns = self._clock.now_ns() + round(REST_LIMIT_S * NS_PER_S)
+        while self._clock.now_ns() < end_ns and not self._stands():
+            self._step(self._clock.now_ns(), idle=True)
+            next_ns = self._wait(next_ns)
 
     def _turn(self) -> None:
         self._obey()
@@ -329,8 +339,13 @@ class ControlNode:
         missed = max(0, now_ns - last_ns - 1) // self._period_ns
         self._left_out += missed
         next_ns = last_ns + (missed + 1) * self._period_ns
+        self._interpreter.turn(next_ns - now_ns)
         self._clock.sleep_until(next_ns)
-        self._lateness_ms.append((self._clock.now_ns() - next_ns) / 1e6)
+        woke_ns, before_ns = self._clock.now_ns(), self._woke_ns
+        self._woke_ns = woke_ns
+        self._lateness_ms.append((woke_ns - next_ns) / 1e6)
+        if before_ns is not None:
+            self._period_errors_ms.append(abs(woke_ns - before_ns - self._period_ns) / 1e6)
         return next_ns
 
     def _tell(self, now_ns: int, safe: SafeCommand) -> None:
@@ -366,6 +381,8 @@ class ControlNode:
         late, delays = sorted(self._lateness_ms), sorted(self._delays_ms)
         arrivals = sorted(self._arrivals_ms)
         values = {
+            "precedence": self._precedence,
+            "period_error_p99_ms": _quantile(sorted(self._period_errors_ms), 0.99),
             "late_p50_ms": _quantile(late, 0.5),
             "late_p99_ms": _quantile(late, 0.99),
             "late_max_ms": _quantile(late, 1.0),
