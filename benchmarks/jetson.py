@@ -6,9 +6,9 @@ board. Nothing here was run on one. The table of docs/jetson.md.
 
 import argparse
 
-from mobile_vla.engine.counting import count
-from mobile_vla.engine.drawn import drawn
-from mobile_vla.engine.roofline import PREDICTED, floor_s
+from mobile_vla.engine.bench.counting import count
+from mobile_vla.engine.bench.drawn import drawn
+from mobile_vla.engine.bench.roofline import PREDICTED, floor_s
 from mobile_vla.policy.step import step_of
 
 BOARDS = ("orin-agx-64gb", "orin-nx-16gb")

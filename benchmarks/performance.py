@@ -25,10 +25,10 @@ from typing import Any
 import torch
 
 from mobile_vla.core.provenance import git_commit, machine
-from mobile_vla.engine.counting import count
-from mobile_vla.engine.drawn import drawn
-from mobile_vla.engine.roofline import PREDICTED, floor_s
-from mobile_vla.engine.subject import Subject, choose
+from mobile_vla.engine.bench.counting import count
+from mobile_vla.engine.bench.drawn import drawn
+from mobile_vla.engine.bench.roofline import PREDICTED, floor_s
+from mobile_vla.engine.bench.subject import Subject, choose
 from mobile_vla.policy.step import step_of
 from mobile_vla.policy.weights import SHIPPED
 from performance_page import CLIP, EIGHT, HYBRID, NO_GPU, regions, with_regions

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import performance
 import performance_page as page
-from engine.test_bench_report import report, row
+from engine.bench.test_report import report, row
 
 PAGE = Path(performance.__file__).parents[1] / "docs" / "performance.md"
 STAMP = {"how": "Measured", "at": "2026", "machine": "M", "commit": "c", "versions": "v", "load": 0.2, "command": "x"}
@@ -54,7 +54,7 @@ def state(records: dict[str, Any], what: str) -> tuple[str, str]:
 
 def test_nothing_measured_reaches_nothing() -> None:
     rows = page.marks({})
-    assert len(rows) == 9
+    assert len(rows) == 10
     assert {row[3] for row in rows} == {"not measured", "not measured (needs a GPU)"}
 
 
@@ -72,9 +72,10 @@ def test_the_engine_that_export_took_is_the_one_that_is_judged() -> None:
     assert state(records, "camera frame to command") == ("9.00 / 9.00 ms (torch fp32)", "**missed**")
 
 
-def ratio(side: str, against: str, value: float, threads: int = 1) -> dict[str, Any]:
+def ratio(side: str, against: str, value: float, threads: int = 1, camera: str = "192x96") -> dict[str, Any]:
     spread = {"ratio": value, "ratio_least": value - 1, "ratio_most": value + 1}
-    return {"threads": threads, "side": side, "work": "frame to command", "against": against, **spread}
+    work = f"camera frame {camera} to command"
+    return {"threads": threads, "side": side, "work": work, "against": against, **spread}
 
 
 def test_peers_are_judged_by_the_worst_ratio_of_the_exported_engine() -> None:
@@ -85,12 +86,11 @@ def test_peers_are_judged_by_the_worst_ratio_of_the_exported_engine() -> None:
         ratio("ours, engine", "OpenVINO, bare, fp32", 1.2),
         ratio("ours, engine", "ONNX Runtime, bare, fp32", 0.95),
         ratio("ours, engine", "OpenVINO, bare, fp32", 0.2, threads=2),
+        ratio("ours, engine", "OpenVINO, bare, fp32", 0.8, camera="640x480"),
     ]
     records = {"peers": {"found": found}}
-    assert state(records, "bare on the same graph") == (
-        "0.95 of ONNX Runtime, bare, fp32 (frame to command)",
-        "reached",
-    )
+    assert state(records, "bare on the same graph; frames of 192x96") == ("0.95 of ONNX Runtime, bare, fp32", "reached")
+    assert state(records, "bare on the same graph; frames of 640x480")[1] == "**missed**"
     assert state(records, "LeRobot's ACT")[1] == "reached"
 
 
@@ -183,7 +183,7 @@ def test_the_other_parts_become_tables() -> None:
     parts = {"peers": [*peers, ratio("ours", "ACT, w", 20.0)], "preprocess": preprocess, "export": export}
     texts = page.regions({name: {"stamp": STAMP, "found": found} for name, found in parts.items()})
     assert "| 1 | ACT (a) | w | 58.50 / 60.00 / 75.00 |" in texts["peers"]
-    assert "| 1 | ours, frame to command | ACT, w | 20.00 (19.00 to 21.00) |" in texts["peers"]
+    assert "| 1 | ours, camera frame 192x96 to command | ACT, w | 20.00 (19.00 to 21.00) |" in texts["peers"]
     assert "| 640x480 | 192x96 | now | 0.250 / 0.500 | 0.75 |" in texts["preprocess"]
     assert "Taken: **openvino bf16**" in texts["export"]
     assert "| openvino bf16 | 1.25 / 2.00 | 40/40 |  |" in texts["export"]

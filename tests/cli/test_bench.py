@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mobile_vla.engine import bench as bench_module
+from mobile_vla.engine.bench import measure as bench_module
 from mobile_vla.engine.folder import make_engine
 
 SMALL = ("--camera", "64x48", "--times", "100")

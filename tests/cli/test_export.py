@@ -66,6 +66,8 @@ def test_recorded_decisions_will_do_and_nothing_need_be_driven(quick, call, poli
         (["--engine", "torch"], "--engine and --precision go together"),
         (["--precision", "bf16"], "--engine and --precision go together"),
         (["--engine", "torch", "--precision", "fp32", "--for", "cpu"], "leave one of them out"),
+        (["--engine", "tensorrt", "--precision", "fp16", "--for", "jetson"], "leave --engine out"),
+        (["--shorten", "latents=0.5"], "name --engine and --precision"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(refuse, tmp_path, given, said):

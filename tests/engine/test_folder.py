@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.little import little
 from mobile_vla.checkpoint.atomic import write_bytes
 from mobile_vla.core import CheckpointError, ConfigError, DamagedCheckpointError
 from mobile_vla.engine import folder as folders
@@ -159,7 +160,7 @@ def test_what_fails_leaves_the_engine_that_was_there(engine: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(folders, "write_bytes", fails)
-    with pytest.raises(CheckpointError, match="cannot be written to .*No space left"):
+    with pytest.raises(CheckpointError, match=r"cannot be written to .*No space left"):
         make_engine(SHIPPED, engine, "torch", "fp32")
     assert (engine / ENGINE).read_bytes() == before
     assert [path.name for path in engine.parent.iterdir()] == [engine.name]
@@ -185,3 +186,15 @@ def test_a_machine_without_the_arithmetic_says_so(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(TorchBackend, "unusable", lambda self, precision: "it has no bfloat16")
     with pytest.raises(ConfigError, match="the engine torch cannot run in bf16 here: it has no bfloat16"):
         usable("torch", "bf16")
+
+
+def test_what_was_left_out_stays_out(tmp_path: Path) -> None:
+    save_network(tmp_path / "policy", little("kosmos_clip"), {})
+    left = "decoder_layers=1 latents=0.5"
+    made = make_engine(tmp_path / "policy", tmp_path / "engine", "torch", "fp32", shorten=left)
+    assert made.shorten == left
+    assert open_engine(tmp_path / "engine").reader.network.shortened == made.shorten
+    whole = make_engine(tmp_path / "policy", tmp_path / "whole", "torch", "fp32")
+    assert made.parameters < whole.parameters
+    with pytest.raises(ConfigError, match="cannot be shortened"):
+        make_engine(SHIPPED, tmp_path / "other", "torch", "fp32", shorten="latents=0.5")

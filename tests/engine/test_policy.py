@@ -24,7 +24,9 @@ def observations(count: int, seed: int, size: tuple[int, int] = (480, 640)) -> l
     rng = np.random.default_rng(seed)
     return [
         Observation(
-            Frame(rng.integers(0, 256, (*size, 3), dtype=np.uint8), number * 200_000_000, "simulation", "front", number),
+            Frame(
+                rng.integers(0, 256, (*size, 3), dtype=np.uint8), number * 200_000_000, "simulation", "front", number
+            ),
             Twist(*rng.uniform(-0.5, 0.5, 3).tolist()),
         )
         for number in range(count)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from mobile_vla.cli.shared import RUNS, Commands, add_json, count, policy_kinds, print_json
 
 if TYPE_CHECKING:
-    from mobile_vla.engine.bench import Target
-    from mobile_vla.engine.bench_report import Driving
-    from mobile_vla.engine.subject import Subject
+    from mobile_vla.engine.bench.measure import Target
+    from mobile_vla.engine.bench.report import Driving
+    from mobile_vla.engine.bench.subject import Subject
     from mobile_vla.policy.step import Inputs
 
 CAMERA, TIMES = "640x480", 500
@@ -85,10 +85,10 @@ def run(options: argparse.Namespace) -> int:
     """Time and report; 0 whatever the figures are. ConfigError for options that do not go together."""
     from mobile_vla.checkpoint.atomic import write_bytes
     from mobile_vla.core import ConfigError
-    from mobile_vla.engine.bench import BenchConfig, bench, subjects
-    from mobile_vla.engine.bench_report import draw, words
+    from mobile_vla.engine.bench.measure import BenchConfig, bench, subjects
+    from mobile_vla.engine.bench.report import draw, words
+    from mobile_vla.engine.bench.subject import Choice, choose
     from mobile_vla.engine.folder import CHECKPOINT, is_engine
-    from mobile_vla.engine.subject import Choice, choose
 
     config = BenchConfig(options.camera, options.batch, options.threads, options.times)
     target = _target(options)
@@ -124,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
 def _target(options: argparse.Namespace) -> "Target":
     from mobile_vla.checkpoint.find import wanted
     from mobile_vla.core import ConfigError
-    from mobile_vla.engine.bench import Target
+    from mobile_vla.engine.bench.measure import Target
     from mobile_vla.engine.folder import is_engine
     from mobile_vla.policy.weights import SHIPPED
 
@@ -174,9 +174,9 @@ def _compared(checkpoint: Path) -> "Sequence[Inputs]":
 
 def _driven(checkpoint: Path, wanted: "Sequence[Subject]", episodes: int) -> "Mapping[str, Driving]":
     """Each engine on the same scenes as PyTorch in float32."""
-    from mobile_vla.engine.bench_report import Driving
+    from mobile_vla.engine.bench.report import Driving
+    from mobile_vla.engine.bench.subject import EAGER
     from mobile_vla.engine.folder import is_engine
-    from mobile_vla.engine.subject import EAGER
     from mobile_vla.evaluate.engines import Driven, scenes, successes
 
     planned, processes = scenes(episodes), min(episodes, os.cpu_count() or 1)

@@ -45,6 +45,12 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("--engine", metavar="NAME", help="make this one, whatever is found: torch, openvino ...")
     parser.add_argument("--precision", metavar="P", help="of --engine or --for jetson: fp32, fp16, int8 ...")
+    parser.add_argument(
+        "--shorten",
+        default="",
+        metavar="WORDS",
+        help="of a full-size policy, with --engine: leave parts out, e.g. 'decoder_layers=16 latents=0.5'",
+    )
     parser.add_argument("--batch", type=count, default=1, metavar="N", help="robots decided for at once (default 1)")
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="of the CPU, for timing (default 1)")
     parser.add_argument(
@@ -78,13 +84,15 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("--engine and --precision go together: name both, or neither to try all engines")
     if options.engine and options.device:
         raise ConfigError("--for tries all engines and --engine names one: leave one of them out")
+    if options.shorten and not options.engine:
+        raise ConfigError("--shorten makes another policy, which no engine has to equal: name --engine and --precision")
     _require_decisions(options)
     wanted = [(options.engine, options.precision)] if options.engine else None
     require_possible(options.out, wanted)
     torch.set_num_threads(options.threads)
     folder = policy_folder(options)
     calibration, compared = _inputs(folder, options)
-    wish = Wish(folder, options.out, calibration, compared, options.batch, options.threads)
+    wish = Wish(folder, options.out, calibration, compared, options.batch, options.threads, options.shorten)
     drive = _driver(folder, options) if _has_simulator() and options.episodes else None
     choice = choose(wish, drive, wanted, _say)
     if options.json:

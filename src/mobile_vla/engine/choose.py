@@ -14,10 +14,10 @@ from typing import Any
 from mobile_vla.core import CheckpointError, ConfigError
 from mobile_vla.engine.agreement import Agreement, Answers, agreement, answers, reference
 from mobile_vla.engine.backends import backend
+from mobile_vla.engine.bench.timing import interleave
+from mobile_vla.engine.bench.way import Way, pictures
 from mobile_vla.engine.folder import exchange, make_engine, note, open_engine, require_room, usable
 from mobile_vla.engine.policy import EnginePolicy
-from mobile_vla.engine.timing import interleave
-from mobile_vla.engine.way import Way, pictures
 from mobile_vla.policy.step import Inputs
 
 CPU = ("torch", "compile", "onnxruntime", "openvino")
@@ -76,6 +76,7 @@ class Wish:
     compared: Sequence[Inputs]
     sessions: int = 1
     threads: int = 1
+    shorten: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,9 @@ def _tried(row: Row, folder: Path, wish: Wish, exact: Answers, chosen: bool) -> 
     """Made, opened and compared; no policy where it is out of the running."""
     try:
         calibration = wish.calibration if row.precision == "int8" else ()
-        make_engine(wish.checkpoint, folder, row.engine, row.precision, wish.sessions, calibration)
+        make_engine(
+            wish.checkpoint, folder, row.engine, row.precision, wish.sessions, calibration, shorten=wish.shorten
+        )
         policy = open_engine(folder, wish.threads)
     except (CheckpointError, ConfigError) as error:
         if chosen or (row.engine, row.precision) == EXACT:

@@ -44,6 +44,7 @@ class FileRecord:
 class EngineManifest:
     """``identity``: of the checkpoint's weights. ``parameters``: numbers that the decision it was made from has.
 
+    ``shorten``: what was left out of the network, as ``policy.shorten.read_shortening`` reads it; empty for nothing.
     ``notes``: what was measured of it, by whoever made it.
     """
 
@@ -56,6 +57,7 @@ class EngineManifest:
     machine: Fingerprint
     files: Mapping[str, FileRecord]
     made: Mapping[str, Any]
+    shorten: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
@@ -78,11 +80,13 @@ def make_engine(
     sessions: int = 1,
     calibration: Sequence[Inputs] = (),
     notes: Mapping[str, Any] | None = None,
+    shorten: str = "",
 ) -> EngineManifest:
     """Make an engine of a policy for this machine; ``out`` is whole or as it was before.
 
-    ``calibration``: as in ``backends.base.Making``. ConfigError for a precision that the engine or the machine does not
-    have, for ``sessions`` below 1, and where ``out`` holds anything but an engine; errors of ``load_network``.
+    ``calibration``: as in ``backends.base.Making``; ``shorten``: as in ``EngineManifest``. ConfigError for a precision
+    that the engine or the machine does not have, for ``sessions`` below 1, for what cannot be left out, and where
+    ``out`` holds anything but an engine; errors of ``load_network``.
     """
     runs = usable(engine, precision)
     if sessions < 1:
@@ -92,7 +96,7 @@ def make_engine(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         bring_checkpoint(checkpoint, partial / CHECKPOINT)
-        step = step_of(load_network(partial / CHECKPOINT))
+        step = decision_of(partial / CHECKPOINT, shorten)
         known = read_manifest(partial / CHECKPOINT)
         parameters = count_parameters(step)
         runs.write(Making(step, precision, sessions, partial, calibration))
@@ -110,6 +114,7 @@ def make_engine(
                 "git_commit": git_commit(),
                 "mobile_vla": __version__,
             },
+            shorten=shorten,
             notes=dict(notes or {}),
         )
         write_bytes(partial / ENGINE, manifest.to_json())
@@ -193,9 +198,20 @@ def open_engine(folder: Path, threads: int = 1) -> EnginePolicy:
             f"the engine at {folder} was made from weights {manifest.identity[:16]}, beside it lie {identity[:16]}: "
             "export it again"
         )
-    step = step_of(load_network(folder / CHECKPOINT))
+    step = decision_of(folder / CHECKPOINT, manifest.shorten)
     engine = runs.open(Opening(step, manifest.precision, manifest.sessions, folder, threads))
     return EnginePolicy(engine, step)
+
+
+def decision_of(checkpoint: Path, shorten: str = "") -> DecisionStep:
+    """Of a checkpoint's network, or of what is left of it. ConfigError for what cannot be left out."""
+    network = load_network(checkpoint)
+    if shorten:
+        from mobile_vla.policy.shorten import read_shortening
+        from mobile_vla.policy.shorten import shorten as shortened
+
+        network = shortened(network, read_shortening(shorten))  # type: ignore[type-var]
+    return step_of(network)
 
 
 def bring_checkpoint(checkpoint: Path, to: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobile_vla.core import ActionChunk, ActionContract, Instruction, Observation, Step
+from mobile_vla.core import ActionChunk, ActionContract, CheckpointError, Instruction, Observation, Step
 from mobile_vla.policy.compact import MOTION_SIZE, integrate, motion_features
 from mobile_vla.policy.encoders.clip import ClipTower
 from mobile_vla.policy.encoders.kosmos import KosmosTower
@@ -94,6 +94,8 @@ class VlaNetwork(nn.Module):
 
     kind: ClassVar[str]
     """The name of its ``PolicyKind``."""
+    shortened: str = ""
+    """What of it is left, in the words of ``shorten.read_shortening``; empty where nothing is left out."""
 
     def __init__(
         self, config: VlaConfig, contract: ActionContract, specs: dict[str, TowerSpec], towers: dict[str, nn.Module]
@@ -184,6 +186,8 @@ def kind_from(network: type[VlaNetwork], config: type[VlaConfig]) -> PolicyKind:
         return made
 
     def sizes(made: VlaNetwork) -> dict[str, Any]:
+        if made.shortened:
+            raise CheckpointError(f"a shortened network ({made.shortened}) is not saved: save the one it was made of")
         return {"config": asdict(made.config), "towers": {name: asdict(spec) for name, spec in made.specs.items()}}
 
     def build(values: Mapping[str, Any], contract: ActionContract) -> VlaNetwork:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from engine.fused.test_layers import distance
 from engine.restless import inputs_of, restless, step_and_inputs
-from engine.test_fuse import distance
 from mobile_vla.core import ActionContract, ConfigError
 from mobile_vla.engine.backends.base import Opening
 from mobile_vla.engine.backends.cuda_graph import (
@@ -18,8 +18,8 @@ from mobile_vla.engine.backends.cuda_graph import (
     compile_parts,
     prepared,
 )
-from mobile_vla.engine.fused_step import FusedStep
-from mobile_vla.engine.narrow import Form
+from mobile_vla.engine.fused.narrow import Form
+from mobile_vla.engine.fused.step import FusedStep
 from mobile_vla.policy.compact import CompactConfig, CompactNetwork
 from mobile_vla.policy.step import step_of
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from mobile_vla.core import ConfigError
 from mobile_vla.engine.backends.base import Backend, Decided, Engine, Opening
-from mobile_vla.engine.fused_step import FusedStep
-from mobile_vla.engine.narrow import PRECISIONS, Form
+from mobile_vla.engine.fused.narrow import PRECISIONS, Form
+from mobile_vla.engine.fused.step import FusedStep
 from mobile_vla.policy.step import BELIEF, STATUSES, DecisionStep, Inputs
 from mobile_vla.policy.vla_step import VlaStep
 

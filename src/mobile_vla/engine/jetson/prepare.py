@@ -83,6 +83,7 @@ def prepare_for_jetson(
                 "git_commit": git_commit(),
                 "mobile_vla": __version__,
             },
+            "shorten": "",
             "notes": dict(notes or {}),
         }
         _draft(partial, manifest, TOLERANCES[precision])

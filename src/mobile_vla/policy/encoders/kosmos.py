@@ -33,6 +33,8 @@ class KosmosTower(nn.Module):
 
     model: Any  # a Kosmos2Model, whose attributes have no types
     marks: Tensor
+    kept: Tensor | None
+    """Which of the projector's latent tokens the decoder reads, in order; None for all of them."""
 
     def __init__(self, spec: TowerSpec, size: tuple[int, int], prompt: str = IMAGE_FIRST, max_words: int = 64) -> None:
         super().__init__()
@@ -62,6 +64,12 @@ class KosmosTower(nn.Module):
                 f"the tokenizer of {spec.source} lacks <s>, <image> or </image>: give one of Kosmos-2's kind"
             )
         self.register_buffer("marks", torch.tensor(numbers), persistent=False)
+        self.register_buffer("kept", None, persistent=False)
+
+    def keep_latents(self, count: int) -> None:
+        """From now on the decoder reads ``count`` of the latent tokens, evenly spread, each in its own place."""
+        self.kept = torch.arange(count, device=self.marks.device) * self.model.config.latent_query_num // count
+        self.latents = count
 
     def tokenise(self, texts: Sequence[str]) -> Words:
         """Numbers (N, L), zero after the end, and lengths (N,)."""
@@ -98,6 +106,8 @@ class KosmosTower(nn.Module):
         hidden = vision(pixel_values=planes, interpolate_pos_encoding=self.interpolate).last_hidden_state
         features = vision.model.post_layernorm(hidden)
         latents, _ = self.model.image_to_text_projection(F.normalize(features, dim=-1))
+        if self.kept is not None:
+            latents = latents.index_select(1, self.kept)
         return Seen(latents, features[:, 1:])
 
     def ask(self, seen: Seen, words: Words) -> Tensor:
@@ -110,7 +120,13 @@ class KosmosTower(nn.Module):
         if self.prompt != INSTRUCTION_FIRST:
             before_words = [begin, latents] if self.prompt == UNMARKED else [begin, opened, latents, closed]
             sequence = torch.cat([*before_words, kept], dim=1)
-            hidden = self.model.text_model(inputs_embeds=sequence, use_cache=False).last_hidden_state
+            places = None
+            if self.kept is not None:
+                opening = 1 if self.prompt == UNMARKED else 2
+                places = self._start + self._offsets(opening, sequence.shape[1]).repeat(count, 1)
+            hidden = self.model.text_model(
+                inputs_embeds=sequence, position_ids=places, use_cache=False
+            ).last_hidden_state
             end = sequence.shape[1] - kept.shape[1] + lengths
             answer: Tensor = hidden[torch.arange(count, device=lengths.device), end]
             return answer
@@ -119,13 +135,11 @@ class KosmosTower(nn.Module):
         before, here = kept.shape[-2], sequence.shape[1]
         place = torch.arange(before, device=lengths.device)
         is_read = torch.cat([place <= lengths[:, None], lengths.new_ones(count, here, dtype=torch.bool)], dim=1)
-        # places of the decoder count from the padding's number + 1; <s> and the words stand before
-        first = self.model.config.text_config.pad_token_id + 1
-        places = first + 1 + lengths[:, None] + torch.arange(here, device=lengths.device)
+        places = self._start + 1 + lengths[:, None] + self._offsets(1, here)  # <s> and the words stand before
         cache = None
         if kept.dim() == 3:  # embeddings
             sequence = torch.cat([kept, sequence], dim=1)
-            places = torch.cat([(first + place).expand(count, -1), places], dim=1)
+            places = torch.cat([(self._start + place).expand(count, -1), places], dim=1)
         else:
             cache = DynamicCache()
             for number, layer in enumerate(kept.unbind(1)):
@@ -149,6 +163,22 @@ class KosmosTower(nn.Module):
                 "for: shorten it"
             )
         return F.pad(kept, [0, 0, 0, most + 1 - kept.shape[-2]]), lengths
+
+    @property
+    def _start(self) -> int:
+        """Places of the decoder count from the padding's number + 1."""
+        return int(self.model.config.text_config.pad_token_id) + 1
+
+    def _offsets(self, before: int, tokens: int) -> Tensor:
+        """Where each of ``tokens`` stands that the decoder reads, latents after ``before`` of them: (tokens,).
+
+        Latents that are left out leave their places free, so that all others stand where they were trained.
+        """
+        offsets = torch.arange(tokens, device=self.marks.device)
+        if self.kept is None:
+            return offsets
+        behind = offsets[before + self.latents :] + self.model.config.latent_query_num - self.latents
+        return torch.cat([offsets[:before], before + self.kept, behind])
 
     def _embed(self, numbers: Tensor) -> Tensor:
         embedded: Tensor = self.model.text_model.model.embed_tokens(numbers)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from mobile_vla.engine.agreement import Agreement
-from mobile_vla.engine.counting import Count
-from mobile_vla.engine.pictures import Point, latency_picture, roofline_picture
-from mobile_vla.engine.roofline import Device, Floor
-from mobile_vla.engine.subject import Footprint, LeftOut
-from mobile_vla.engine.timing import Latency
-from mobile_vla.engine.way import ENGINE
+from mobile_vla.engine.bench.counting import Count
+from mobile_vla.engine.bench.pictures import Point, latency_picture, roofline_picture
+from mobile_vla.engine.bench.roofline import Device, Floor
+from mobile_vla.engine.bench.subject import Footprint, LeftOut
+from mobile_vla.engine.bench.timing import Latency
+from mobile_vla.engine.bench.way import ENGINE
 
 LATENCIES, ROOFLINE = "latency.png", "roofline_{kind}.png"
 BUSY = 0.5

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobile_vla.engine.fuse import (
+from mobile_vla.engine.fused.layers import (
     FusedEye,
     by_head,
     chained,
@@ -17,7 +17,7 @@ from mobile_vla.engine.fuse import (
     stacked,
     weights_of,
 )
-from mobile_vla.engine.narrow import Form
+from mobile_vla.engine.fused.narrow import Form
 from mobile_vla.policy.encoders.clip import ClipTower
 from mobile_vla.policy.encoders.kosmos import INSTRUCTION_FIRST, UNMARKED, KosmosTower
 from mobile_vla.policy.encoders.tower import Seen

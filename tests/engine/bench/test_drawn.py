@@ -4,8 +4,8 @@ import torch
 from engine.little import little
 from engine.small import network
 from mobile_vla.core import ConfigError
-from mobile_vla.engine.drawn import drawn, require_full_size
-from mobile_vla.engine.standin import require_learnt
+from mobile_vla.engine.bench.drawn import drawn, require_full_size
+from mobile_vla.engine.bench.standin import require_learnt
 
 FULL = {"kosmos_clip": 1_860_017_026, "clip_lstm": 189_472_386, "compact": 1_608_386}
 """As in docs/policies.md."""

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobile_vla.core import ConfigError
-from mobile_vla.engine import timing
-from mobile_vla.engine.timing import Latency, forget_peak_memory, interleave, latency, peak_memory, take
+from mobile_vla.engine.bench import timing
+from mobile_vla.engine.bench.timing import Latency, forget_peak_memory, interleave, latency, peak_memory, take
 
 MIB = 2**20
 TIMES = st.lists(st.integers(1, 10**9), min_size=1, max_size=300)

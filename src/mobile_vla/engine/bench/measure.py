@@ -20,17 +20,17 @@ from mobile_vla import __version__
 from mobile_vla.checkpoint.manifest import read_manifest
 from mobile_vla.core import ZERO_TWIST, ConfigError, Frame, Instruction, Observation, Policy
 from mobile_vla.core.provenance import git_commit, machine
-from mobile_vla.engine import standin
 from mobile_vla.engine.agreement import Agreement, agreement, answers, stepped
-from mobile_vla.engine.bench_report import Rates, Report, Row
-from mobile_vla.engine.counting import PRECISIONS, Count, count
-from mobile_vla.engine.drawn import drawn
-from mobile_vla.engine.folder import CHECKPOINT, is_engine, make_engine, read_engine
+from mobile_vla.engine.bench import standin
+from mobile_vla.engine.bench.counting import PRECISIONS, Count, count
+from mobile_vla.engine.bench.drawn import drawn
+from mobile_vla.engine.bench.report import Rates, Report, Row
+from mobile_vla.engine.bench.roofline import Device, Floor, floor_s, measure
+from mobile_vla.engine.bench.subject import EAGER, EAGER_ON_GPU, ITSELF, Choice, Subject, footprint, open_subject
+from mobile_vla.engine.bench.timing import Taken, interleave, latency
+from mobile_vla.engine.bench.way import ENGINE, WHOLE, WORDS, Pictures, Way, pictures
+from mobile_vla.engine.folder import CHECKPOINT, decision_of, is_engine, make_engine, read_engine
 from mobile_vla.engine.policy import EnginePolicy
-from mobile_vla.engine.roofline import Device, Floor, floor_s, measure
-from mobile_vla.engine.subject import EAGER, EAGER_ON_GPU, ITSELF, Choice, Subject, footprint, open_subject
-from mobile_vla.engine.timing import Taken, interleave, latency
-from mobile_vla.engine.way import ENGINE, WHOLE, WORDS, Pictures, Way, pictures
 from mobile_vla.policy.kinds import kind_of
 from mobile_vla.policy.preprocess import fit
 from mobile_vla.policy.step import DecisionStep, Inputs, step_of
@@ -225,7 +225,9 @@ def _looked_at(target: Target, wanted: Sequence[Subject]) -> tuple[DecisionStep,
     step = step_of(network)
     for subject in wanted:
         if subject.folder and is_engine(Path(subject.folder)):
-            standin.require_engine(Path(subject.folder), read_engine(Path(subject.folder)), step)
+            made = read_engine(Path(subject.folder))
+            whole = step if not made.shorten else decision_of(Path(subject.folder) / CHECKPOINT, made.shorten)
+            standin.require_engine(Path(subject.folder), made, whole)
     return step, about
 
 

@@ -4,9 +4,9 @@ import json
 import sys
 
 from mobile_vla.core import MobileVLAError
-from mobile_vla.engine import timing
-from mobile_vla.engine.subject import Footprint, Subject, open_subject
-from mobile_vla.engine.way import Way, patterns
+from mobile_vla.engine.bench import timing
+from mobile_vla.engine.bench.subject import Footprint, Subject, open_subject
+from mobile_vla.engine.bench.way import Way, patterns
 
 _DECISIONS = 20
 
@@ -30,7 +30,7 @@ def look(asked: str) -> Footprint:
 def main() -> int:
     """The answer as JSON; 1 with a sentence on stderr where the subject cannot be opened, 2 where none is named."""
     if len(sys.argv) != 2:
-        print("usage: python -m mobile_vla.engine.footprint JSON", file=sys.stderr)
+        print("usage: python -m mobile_vla.engine.bench.footprint JSON", file=sys.stderr)
         return 2
     try:
         found = look(sys.argv[1])

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobile_vla.core import ConfigError
-from mobile_vla.engine import roofline
-from mobile_vla.engine.counting import PRECISIONS, Count
-from mobile_vla.engine.roofline import ARITHMETIC, PREDICTED, Device, floor_s, measure
+from mobile_vla.engine.bench import roofline
+from mobile_vla.engine.bench.counting import PRECISIONS, Count
+from mobile_vla.engine.bench.roofline import ARITHMETIC, PREDICTED, Device, floor_s, measure
 
 MIB = 2**20
 NUMBERS = st.integers(1, 10**13)

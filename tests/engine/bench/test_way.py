@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from engine.bench.test_standin import policy_of
 from engine.small import network
-from engine.test_standin import policy_of
 from mobile_vla.core import Policy
-from mobile_vla.engine.way import ENGINE, FRAMES, WHOLE, Way, patterns, pictures
+from mobile_vla.engine.bench.way import ENGINE, FRAMES, WHOLE, Way, patterns, pictures
 from mobile_vla.policy.compact import CompactPolicy
 
 

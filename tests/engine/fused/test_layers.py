@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from engine.restless import inputs_of, restless, shaken, step_and_inputs
 from mobile_vla.core import ConfigError
 from mobile_vla.engine.export import export_program
-from mobile_vla.engine.fuse import Normalised, Weights, after, chained, scaled, weights_of
-from mobile_vla.engine.fused_step import FusedStep
-from mobile_vla.engine.narrow import Form
+from mobile_vla.engine.fused.layers import Normalised, Weights, after, chained, scaled, weights_of
+from mobile_vla.engine.fused.narrow import Form
+from mobile_vla.engine.fused.step import FusedStep
 from mobile_vla.policy.shorten import Shortening, shorten
 from mobile_vla.policy.step import Inputs, step_of
 from policy.little import with_siglip

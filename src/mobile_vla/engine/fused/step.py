@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mobile_vla.core import ConfigError
-from mobile_vla.engine.fused_towers import eye_of, mind_of
-from mobile_vla.engine.narrow import Form
+from mobile_vla.engine.fused.narrow import Form
+from mobile_vla.engine.fused.towers import eye_of, mind_of
 from mobile_vla.policy.heads import Head, LstmTrunk
 from mobile_vla.policy.pointer import FreeWay, Pointer
 from mobile_vla.policy.step import DecisionStep, believed

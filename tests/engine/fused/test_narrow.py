@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mobile_vla.core import ConfigError
-from mobile_vla.engine.narrow import PRECISIONS, Form, Fp8Linear, Int8Linear, Int8WeightsLinear
+from mobile_vla.engine.fused.narrow import PRECISIONS, Form, Fp8Linear, Int8Linear, Int8WeightsLinear
 
 NARROW = {"fp8": Fp8Linear, "int8": Int8Linear, "int8_weights": Int8WeightsLinear}
 STEP = {"fp8": 2.0**-4, "int8": 0.5 / 127, "int8_weights": 0.5 / 127}

@@ -11,7 +11,7 @@ from transformers import CLIPConfig, Kosmos2Config
 
 from engine.little import CASES, little
 from mobile_vla.core import ActionContract, ConfigError
-from mobile_vla.engine.counting import PRECISIONS, Count, count
+from mobile_vla.engine.bench.counting import PRECISIONS, Count, count
 from mobile_vla.policy.compact import CompactConfig, CompactNetwork
 from mobile_vla.policy.encoders.sources import describe
 from mobile_vla.policy.encoders.tower import TowerSpec

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from mobile_vla.core import ConfigError
 from mobile_vla.core.provenance import processor
-from mobile_vla.engine.counting import Count, precision_named
+from mobile_vla.engine.bench.counting import Count, precision_named
 from mobile_vla.robot.registry import read_settings
 
 ARITHMETIC = ("fp32", "bf16", "fp16", "fp8", "int8")

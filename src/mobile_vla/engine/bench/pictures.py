@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mobile_vla.core import ConfigError
-from mobile_vla.engine.counting import precision_named
-from mobile_vla.engine.roofline import Device
+from mobile_vla.engine.bench.counting import precision_named
+from mobile_vla.engine.bench.roofline import Device
 
 COLOURS = {"fp32": "#0072b2", "bf16": "#d55e00", "fp16": "#009e73", "fp8": "#cc79a7", "int8": "#8a6d00"}
 """By arithmetic; told apart by the colour-blind too (after Okabe and Ito 2008)."""

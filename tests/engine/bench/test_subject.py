@@ -7,8 +7,8 @@ import torch
 
 from engine.small import checkpoint
 from mobile_vla.core import CheckpointError, ConfigError
-from mobile_vla.engine.footprint import main
-from mobile_vla.engine.subject import Choice, Subject, choose, footprint, open_subject
+from mobile_vla.engine.bench.footprint import main
+from mobile_vla.engine.bench.subject import Choice, Subject, choose, footprint, open_subject
 
 
 def test_engines_have_all_their_precisions_unless_some_are_named() -> None:

@@ -9,12 +9,12 @@ import torch
 
 from engine.small import SLIM, checkpoint, network
 from mobile_vla.core import ConfigError
-from mobile_vla.engine import bench as bench_module
 from mobile_vla.engine.agreement import Agreement
-from mobile_vla.engine.bench import BenchConfig, Target, bench, subjects
-from mobile_vla.engine.bench_report import Report, draw, words
+from mobile_vla.engine.bench import measure as bench_module
+from mobile_vla.engine.bench.measure import BenchConfig, Target, bench, subjects
+from mobile_vla.engine.bench.report import Report, draw, words
+from mobile_vla.engine.bench.subject import Choice
 from mobile_vla.engine.folder import count_parameters, make_engine
-from mobile_vla.engine.subject import Choice
 from mobile_vla.policy.step import Inputs, step_of
 from mobile_vla.policy.weights import SHIPPED
 

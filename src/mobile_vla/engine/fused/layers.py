@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from transformers.activations import QuickGELUActivation
 
 from mobile_vla.core import ConfigError
-from mobile_vla.engine.narrow import Form
+from mobile_vla.engine.fused.narrow import Form
 from mobile_vla.policy.encoders.merged import MergedEncoder
 
 MIDDLE = 128

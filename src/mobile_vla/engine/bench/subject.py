@@ -14,10 +14,10 @@ import torch
 from mobile_vla.core import CheckpointError, ConfigError, Policy
 from mobile_vla.engine.backends import NAMES, backend
 from mobile_vla.engine.backends.base import Backend, Making, Opening
-from mobile_vla.engine.drawn import DTYPES, drawn, require_full_size
+from mobile_vla.engine.bench.drawn import DTYPES, drawn, require_full_size
+from mobile_vla.engine.bench.standin import require_learnt
 from mobile_vla.engine.folder import open_engine, usable
 from mobile_vla.engine.policy import EnginePolicy
-from mobile_vla.engine.standin import require_learnt
 from mobile_vla.policy.kinds import kind_of
 from mobile_vla.policy.memory import require_memory
 from mobile_vla.policy.step import step_of
@@ -186,7 +186,7 @@ class Footprint:
 def footprint(subject: Subject, camera: tuple[int, int]) -> Footprint:
     """Of a process of its own. CheckpointError with its last words where it fails."""
     asked = json.dumps({"subject": asdict(subject), "camera": camera})
-    command = [sys.executable, "-m", "mobile_vla.engine.footprint", asked]
+    command = [sys.executable, "-m", "mobile_vla.engine.bench.footprint", asked]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=_FOOTPRINT_S, check=False)
     except subprocess.TimeoutExpired as error:

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from mobile_vla.core import ConfigError
-from mobile_vla.engine.counting import PRECISIONS
-from mobile_vla.engine.pictures import COLOURS, Point, latency_picture, roofline_picture
-from mobile_vla.engine.roofline import ARITHMETIC, PREDICTED, Device
+from mobile_vla.engine.bench.counting import PRECISIONS
+from mobile_vla.engine.bench.pictures import COLOURS, Point, latency_picture, roofline_picture
+from mobile_vla.engine.bench.roofline import ARITHMETIC, PREDICTED, Device
 
 pytestmark = pytest.mark.needs("matplotlib")
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobile_vla.engine.bench_report import Driving, Rates, Report, Row, aligned, words
-from mobile_vla.engine.counting import Count
-from mobile_vla.engine.roofline import Device, Floor
-from mobile_vla.engine.subject import Footprint, LeftOut
-from mobile_vla.engine.timing import latency
+from mobile_vla.engine.bench.counting import Count
+from mobile_vla.engine.bench.report import Driving, Rates, Report, Row, aligned, words
+from mobile_vla.engine.bench.roofline import Device, Floor
+from mobile_vla.engine.bench.subject import Footprint, LeftOut
+from mobile_vla.engine.bench.timing import latency
 
 ABOUT = {
     "policy": "runs/best", "weights": "ab" * 32, "random": False, "kind": "compact", "parameters": 1_608_386,
