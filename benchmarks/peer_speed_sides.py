@@ -137,7 +137,8 @@ def policy(folder: Path, threads: int, cameras: list[str]) -> Side:
 
 def _graph(folder: Path, to: Path) -> tuple[Path, dict[str, np.ndarray]]:
     """The policy's decision as ONNX, and inputs for it by name."""
-    from mobile_vla.engine.folder import CHECKPOINT, is_engine
+    from mobile_vla.checkpoint.manifest import CHECKPOINT
+    from mobile_vla.engine.folder import is_engine
     from mobile_vla.engine.onnx_ import GRAPH, arrays, input_names, write_graph
     from mobile_vla.policy.step import step_of
     from mobile_vla.policy.weights import load_network

@@ -37,7 +37,7 @@ def test_an_engine_is_made_compared_timed_driven_and_told_of(quick, call, policy
     assert row["agreement"]["decisions"] == 2
     assert row["driven"]["figures"]["exact"]["total"] == 1
     assert "making torch bf16" in err
-    assert "driving in float32, scenes: 1" in err
+    assert "driving with PyTorch in float32\n  1 of 1 scenes" in err
     assert is_engine(out)
     assert read_engine(out).notes["export"]["candidates"] == told["candidates"]
     assert load_policy(out).contract.horizon == 8

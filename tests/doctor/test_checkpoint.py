@@ -55,3 +55,16 @@ def test_a_damaged_shipped_one_is_installed_again():
     check = judge_checkpoint("it holds no tensors", SHIPPED)
     sound(check)
     assert "--force-reinstall" in check.repairs[0]
+
+
+@pytest.mark.needs("torch")
+def test_an_engine_is_looked_at_with_its_checkpoint(tmp_path):
+    from mobile_vla.engine.folder import make_engine
+
+    make_engine(SHIPPED, tmp_path / "engine", "torch", "fp32")
+    seen = judge_checkpoint(look_at_checkpoint(tmp_path / "engine"), tmp_path / "engine")
+    assert seen.state is State.OK
+    data = (tmp_path / "engine" / "engine.json").read_text()
+    (tmp_path / "engine" / "engine.json").write_text(data.replace("fp32", "fp23"))
+    seen = judge_checkpoint(look_at_checkpoint(tmp_path / "engine"), tmp_path / "engine")
+    assert seen.state is State.FAIL

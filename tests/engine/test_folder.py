@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,19 +11,11 @@ import pytest
 
 from engine.little import little
 from mobile_vla.checkpoint.atomic import write_bytes
+from mobile_vla.checkpoint.manifest import CHECKPOINT, ENGINE
+from mobile_vla.checkpoint.verify import verify
 from mobile_vla.core import CheckpointError, ConfigError, DamagedCheckpointError
 from mobile_vla.engine import folder as folders
-from mobile_vla.engine.folder import (
-    CHECKPOINT,
-    ENGINE,
-    FileRecord,
-    is_engine,
-    make_engine,
-    note,
-    open_engine,
-    read_engine,
-    usable,
-)
+from mobile_vla.engine.folder import FileRecord, is_engine, make_engine, note, open_engine, read_engine, usable
 from mobile_vla.policy.weights import SHIPPED, load_network, save_network
 
 
@@ -198,3 +191,19 @@ def test_what_was_left_out_stays_out(tmp_path: Path) -> None:
     assert made.parameters < whole.parameters
     with pytest.raises(ConfigError, match="cannot be shortened"):
         make_engine(SHIPPED, tmp_path / "other", "torch", "fp32", shorten="latents=0.5")
+
+
+def test_an_engine_that_lost_its_checkpoint_says_so(engine: Path) -> None:
+    shutil.rmtree(engine / CHECKPOINT)
+    with pytest.raises(CheckpointError, match="has lost its checkpoint: export it again"):
+        open_engine(engine)
+
+
+def test_an_engine_is_no_checkpoint_and_names_the_one_within(engine: Path, tmp_path: Path) -> None:
+    within = re.escape(f"{engine} is an engine: give the checkpoint that it was made from, {engine / CHECKPOINT}")
+    with pytest.raises(ConfigError, match=within):
+        make_engine(engine, tmp_path / "another", "torch", "fp32")
+    with pytest.raises(CheckpointError, match=within):
+        load_network(engine)
+    with pytest.raises(CheckpointError, match=within):
+        verify(engine)

@@ -16,6 +16,8 @@ from mobile_vla.checkpoint.formats.safetensors_file import FileRecord
 from mobile_vla.core import CheckpointError, DamagedCheckpointError
 
 MANIFEST = "manifest.json"
+ENGINE, CHECKPOINT = "engine.json", "checkpoint"
+"""What an engine's folder has in a manifest's place, and the folder within that holds its checkpoint."""
 MAX_BYTES = 256 * 2**20
 
 _FORMAT, _SELF = 2, "manifest_sha256"
@@ -75,6 +77,8 @@ def read_manifest(folder: Path) -> Manifest:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES)
     except OSError as error:
+        if (folder / ENGINE).exists():
+            raise CheckpointError(engine_instead(folder)) from error
         raise CheckpointError(f"no checkpoint at {folder}: {MANIFEST} cannot be read ({error.strerror})") from error
     try:
         values = json.loads(data)
@@ -98,6 +102,11 @@ def read_manifest(folder: Path) -> Manifest:
     if named != set(manifest.files) or any(Path(name).name != name for name in named):
         raise DamagedCheckpointError(folder, f"{MANIFEST} lists other files than it names")
     return manifest
+
+
+def engine_instead(folder: Path) -> str:
+    """A sentence for an engine's folder where a checkpoint is needed."""
+    return f"{folder} is an engine: give the checkpoint that it was made from, {folder / CHECKPOINT}"
 
 
 def _digest(values: Any) -> str:

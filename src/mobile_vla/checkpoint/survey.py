@@ -11,7 +11,7 @@ from mobile_vla.checkpoint.formats import safetensors_file, shards, torch_legacy
 from mobile_vla.checkpoint.formats.kinds import identify, unfinished
 from mobile_vla.checkpoint.formats.safetensors_file import FileRecord
 from mobile_vla.checkpoint.layout import Checksum, Format, Layout, Problem, Run, Scalar, Tensor
-from mobile_vla.checkpoint.manifest import MANIFEST, Manifest, read_manifest
+from mobile_vla.checkpoint.manifest import ENGINE, MANIFEST, Manifest, engine_instead, read_manifest
 from mobile_vla.checkpoint.store import CONFIG, TRAINING, WEIGHTS
 from mobile_vla.core import CheckpointError, DamagedCheckpointError
 
@@ -78,6 +78,8 @@ def _folder(folder: Path, opaque: Collection[str]) -> Layout:
     else:
         single = single_file(folder)
         if single is None:
+            if (folder / ENGINE).exists():
+                raise CheckpointError(engine_instead(folder))
             raise CheckpointError(f"{folder} holds no checkpoint: look below it: mobile-vla checkpoint find {folder}")
         layout = replace(survey(single, opaque), path=folder)
     return replace(layout, problems=(*layout.problems, *_broken_words(folder)))

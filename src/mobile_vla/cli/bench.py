@@ -84,11 +84,12 @@ def add_to(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Time and report; 0 whatever the figures are. ConfigError for options that do not go together."""
     from mobile_vla.checkpoint.atomic import write_bytes
+    from mobile_vla.checkpoint.manifest import CHECKPOINT
     from mobile_vla.core import ConfigError
     from mobile_vla.engine.bench.measure import BenchConfig, bench, subjects
     from mobile_vla.engine.bench.report import draw, words
     from mobile_vla.engine.bench.subject import Choice, choose
-    from mobile_vla.engine.folder import CHECKPOINT, is_engine
+    from mobile_vla.engine.folder import is_engine
 
     config = BenchConfig(options.camera, options.batch, options.threads, options.times)
     target = _target(options)
@@ -101,6 +102,8 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.episodes and target.random:
         raise ConfigError("random weights drive nowhere: leave --episodes out")
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise ConfigError(f"{options.out} is a file: name a folder with --out")
     choice = choose(options.engine, options.precision) if options.engine else Choice(())
     checkpoint = _checkpoint(target)
     with tempfile.TemporaryDirectory(prefix="mobile-vla-bench-") as scratch:
@@ -140,7 +143,8 @@ def _target(options: argparse.Namespace) -> "Target":
 
 
 def _checkpoint(target: "Target") -> Path | None:
-    from mobile_vla.engine.folder import CHECKPOINT, is_engine
+    from mobile_vla.checkpoint.manifest import CHECKPOINT
+    from mobile_vla.engine.folder import is_engine
 
     if target.folder is None:
         return None

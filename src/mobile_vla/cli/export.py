@@ -1,6 +1,7 @@
 """``mobile-vla export``: make of a policy the engine that is fastest on this machine, or what a Jetson makes one of."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ EPISODES, COMPARED, CALIBRATION = 40, 200, 100
 """Drives beside float32; decisions over which engines are compared; decisions that int8 finds its ranges on."""
 
 JETSON = "jetson"
+_TOLD_EVERY = 10
 
 _CALIBRATION_SEED = 1_000_000
 """Scenes of these seeds are such as trainings draw; engines are compared and driven on others."""
@@ -27,8 +29,9 @@ def add_to(commands: Commands) -> None:
         "export",
         help="make of a policy the engine that is fastest on this machine, or prepare one for a Jetson",
         description="Make engines of a policy, compare their decisions with float32, time them from camera frame to "
-        "command, drive with them in the simulator, and keep the fastest that drives as well. Wherever a policy is "
-        "asked for, the folder that is made can be given. With --for jetson: make a folder that builds one there.",
+        "command, drive with them in the simulator, and keep the fastest that drives as well; that takes some minutes. "
+        "Wherever a policy is asked for, the folder that is made can be given. With --for jetson: make a folder that "
+        "builds an engine there.",
     )
     parser.add_argument(
         "policy",
@@ -77,6 +80,7 @@ def run(options: argparse.Namespace) -> int:
 
     from mobile_vla.core import ConfigError
     from mobile_vla.engine.choose import Wish, choose, require_possible
+    from mobile_vla.engine.folder import require_checkpoint
 
     if options.device == JETSON:
         return _for_jetson(options)
@@ -88,9 +92,10 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("--shorten makes another policy, which no engine has to equal: name --engine and --precision")
     _require_decisions(options)
     wanted = [(options.engine, options.precision)] if options.engine else None
+    folder = policy_folder(options)
+    require_checkpoint(folder)
     require_possible(options.out, wanted)
     torch.set_num_threads(options.threads)
-    folder = policy_folder(options)
     calibration, compared = _inputs(folder, options)
     wish = Wish(folder, options.out, calibration, compared, options.batch, options.threads, options.shorten)
     drive = _driver(folder, options) if _has_simulator() and options.episodes else None
@@ -105,14 +110,15 @@ def run(options: argparse.Namespace) -> int:
 def _for_jetson(options: argparse.Namespace) -> int:
     """A folder that is copied to a Jetson. ConfigError for options that mean nothing there."""
     from mobile_vla.core import ConfigError
-    from mobile_vla.engine.jetson.prepare import FRAMES, prepare_for_jetson
+    from mobile_vla.engine.jetson.prepare import FRAMES, prepare_for_jetson, require_possible
 
     if options.engine:
         raise ConfigError("--for jetson makes a TensorRT engine, there: leave --engine out")
     _require_decisions(options)
-    folder = policy_folder(options)
+    folder, precision = policy_folder(options), options.precision or "fp16"
+    require_possible(folder, options.out, precision)
+    options.precision = precision
     calibration, compared = _inputs(folder, options)
-    precision = options.precision or "fp16"
     prepare_for_jetson(folder, options.out, compared[:FRAMES], precision, options.batch, calibration)
     if options.json:
         print_json({"out": str(options.out), "engine": "tensorrt", "precision": precision})
@@ -160,13 +166,17 @@ def _driver(folder: Path, options: argparse.Namespace) -> "Drive":
 
     planned = scenes(options.episodes, options.seed)
 
+    def driving(policy: Path) -> list[bool]:
+        return successes(policy, planned, os.cpu_count() or 1, _count)
+
     @cache
     def exact() -> list[bool]:
-        _say(f"driving in float32, scenes: {len(planned)}")
-        return successes(folder, planned)
+        _say("driving with PyTorch in float32")
+        return driving(folder)
 
     def drive(engine: Path) -> Verdict:
-        driven = Driven.of(exact(), successes(engine, planned))
+        won = driving(engine)
+        driven = Driven.of(exact(), won)
         return Verdict(str(driven), driven.worse() or "", driven.to_dict())
 
     return drive
@@ -201,6 +211,11 @@ def _cells(row: "Row", taken: bool) -> list[str]:
         worst = " ".join(f"{value:.2g}" for value in row.agreement.chunk.worst)
     said = "; ".join(filter(None, ("taken" if taken else "", row.why_not)))
     return [row.name, ms(row.p50_ms), ms(row.p99_ms), worst, row.driven.text if row.driven else "-", said]
+
+
+def _count(done: int, total: int) -> None:
+    if done % _TOLD_EVERY == 0 or done == total:
+        _say(f"  {done} of {total} scenes")
 
 
 def _say(text: Any) -> None:

@@ -89,8 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except DamagedCheckpointError as error:
         from mobile_vla.checkpoint.advice import advice
+        from mobile_vla.checkpoint.manifest import ENGINE
 
-        print("\n".join(filter(None, (f"mobile-vla: {error}", advice(error.path, [RUNS])))), file=sys.stderr)
+        is_engine = any((folder / ENGINE).exists() for folder in (error.path, error.path.parent))
+        lines = (f"mobile-vla: {error}", "" if is_engine else advice(error.path, [RUNS]))
+        print("\n".join(filter(None, lines)), file=sys.stderr)
         return WRONG_USE
     except MobileVLAError as error:
         print(f"mobile-vla: {error}", file=sys.stderr)

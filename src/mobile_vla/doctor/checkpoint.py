@@ -1,11 +1,13 @@
 """The checkpoint: every byte of it is read and compared with its checksums."""
 
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
+from mobile_vla.checkpoint.manifest import CHECKPOINT, ENGINE
 from mobile_vla.checkpoint.verify import State as Proof
 from mobile_vla.checkpoint.verify import Verdict, verify
-from mobile_vla.core import CheckpointError
+from mobile_vla.core import CheckpointError, ConfigError
 from mobile_vla.doctor.check import Check, Problem, State, checked
 from mobile_vla.doctor.process import PIP
 from mobile_vla.doctor.purpose import SHIPPED
@@ -14,10 +16,16 @@ _MIB = 1 << 20
 
 
 def look_at_checkpoint(folder: Path) -> Verdict | str:
-    """The verdict, or why there is nothing to judge."""
+    """The verdict, or why there is nothing to judge. Of an engine that can be opened here, its checkpoint's."""
     try:
-        return verify(folder)
-    except CheckpointError as error:
+        if not (folder / ENGINE).exists():
+            return verify(folder)
+        if find_spec("torch") is not None:  # without it nothing drives, and another check says so
+            from mobile_vla.engine.folder import require_sound
+
+            require_sound(folder)
+        return verify(folder / CHECKPOINT)
+    except (CheckpointError, ConfigError) as error:
         return str(error)
 
 

@@ -5,12 +5,14 @@ camera's frame to the command. In order of speed they then drive, and the first 
 taken; one that is faster and drives worse is listed, not taken.
 """
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mobile_vla.checkpoint.atomic import PARTIAL
 from mobile_vla.core import CheckpointError, ConfigError
 from mobile_vla.engine.agreement import Agreement, Answers, agreement, answers, reference
 from mobile_vla.engine.backends import backend
@@ -117,12 +119,12 @@ def choose(
     candidates, rows = _candidates(wanted)
     wish.out.parent.mkdir(parents=True, exist_ok=True)
     exact = reference(wish.checkpoint, wish.compared)
-    with tempfile.TemporaryDirectory(prefix=f".{wish.out.name}.", dir=wish.out.parent) as scratch:
+    with _scratch(wish.out) as scratch:
         folders: dict[str, Path] = {}
         opened: dict[str, EnginePolicy] = {}
         for row in candidates:
             say(f"making {row.name}")
-            folder = Path(scratch) / row.name.replace(" ", "-")
+            folder = scratch / row.name.replace(" ", "-")
             row, policy = _tried(row, folder, wish, exact, chosen=wanted is not None and len(wanted) == 1)
             rows.append(row)
             if policy is not None:
@@ -138,6 +140,18 @@ def choose(
         note(folders[taken.name], export=_noted(choice, wish))
         exchange(folders[taken.name], wish.out)
     return choice
+
+
+@contextlib.contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    """A folder beside ``out``, on the same disk; what a killed run left of it goes first."""
+    folder = out.with_name(f".{out.name}.tried{PARTIAL}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def require_possible(out: Path, wanted: Sequence[tuple[str, str]] | None = None) -> None:
@@ -188,7 +202,7 @@ def _tried(row: Row, folder: Path, wish: Wish, exact: Answers, chosen: bool) -> 
 
 def _timed(rows: list[Row], opened: Mapping[str, EnginePolicy], wish: Wish, say: Say) -> list[Row]:
     """The fastest first; those that were not timed last."""
-    say(f"timing {len(opened)} engines, one after another, {_TIMES} times")
+    say(f"timing {', '.join(opened)}: {_TIMES} decisions each, in turns")
     frames = pictures(*CAMERA).frames
     taken = interleave({name: Way(each, frames, wish.sessions) for name, each in opened.items()}, _TIMES, _WARM_UP)
     timed = [

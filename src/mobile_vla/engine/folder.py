@@ -17,7 +17,7 @@ import dacite
 
 from mobile_vla import __version__
 from mobile_vla.checkpoint.atomic import PARTIAL, PIECE, sync_folder, write_bytes
-from mobile_vla.checkpoint.manifest import MANIFEST, read_manifest
+from mobile_vla.checkpoint.manifest import CHECKPOINT, ENGINE, MANIFEST, engine_instead, read_manifest
 from mobile_vla.core import CheckpointError, ConfigError, DamagedCheckpointError
 from mobile_vla.core.provenance import git_commit
 from mobile_vla.engine.backends import backend
@@ -26,8 +26,6 @@ from mobile_vla.engine.fingerprint import Fingerprint, fingerprint
 from mobile_vla.engine.policy import EnginePolicy
 from mobile_vla.policy.step import DecisionStep, Inputs, step_of
 from mobile_vla.policy.weights import load_network
-
-ENGINE, CHECKPOINT = "engine.json", "checkpoint"
 
 _FORMAT, _SELF = 1, "engine_sha256"
 
@@ -89,6 +87,7 @@ def make_engine(
     ``out`` holds anything but an engine; errors of ``load_network``.
     """
     runs = usable(engine, precision)
+    require_checkpoint(checkpoint)
     if sessions < 1:
         raise ConfigError(f"an engine for {sessions} sessions decides nothing: choose at least 1")
     require_room(out)
@@ -124,6 +123,12 @@ def make_engine(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
+
+
+def require_checkpoint(folder: Path) -> None:
+    """ConfigError for an engine, of which no other is made."""
+    if is_engine(folder):
+        raise ConfigError(engine_instead(folder))
 
 
 def require_room(out: Path) -> None:
@@ -180,8 +185,19 @@ def read_engine(folder: Path) -> EngineManifest:
 def open_engine(folder: Path, threads: int = 1) -> EnginePolicy:
     """The policy with its decisions made by the engine, on so many threads of a CPU.
 
+    Errors of ``require_sound``; CheckpointError for an engine that its library cannot read.
+    """
+    manifest = require_sound(folder)
+    step = decision_of(folder / CHECKPOINT, manifest.shorten)
+    runs = backend(manifest.engine)
+    return EnginePolicy(runs.open(Opening(step, manifest.precision, manifest.sessions, folder, threads)), step)
+
+
+def require_sound(folder: Path) -> EngineManifest:
+    """The manifest of an engine that can be opened here, as far as can be told without opening it.
+
     DamagedCheckpointError where a file is not what was written; CheckpointError for an engine of another machine, of
-    other weights than lie beside it, or that its library cannot read.
+    other weights than lie within it, or without any; ConfigError where its library is not installed.
     """
     manifest = read_engine(folder)
     runs = usable(manifest.engine, manifest.precision)
@@ -192,15 +208,18 @@ def open_engine(folder: Path, threads: int = 1) -> EnginePolicy:
             f"mobile-vla export {folder / CHECKPOINT} --out DIR"
         )
     _require_files(folder, manifest)
-    identity = read_manifest(folder / CHECKPOINT).identity
+    try:
+        identity = read_manifest(folder / CHECKPOINT).identity
+    except DamagedCheckpointError:
+        raise
+    except CheckpointError as error:
+        raise CheckpointError(f"the engine at {folder} has lost its {CHECKPOINT}: export it again") from error
     if identity != manifest.identity:
         raise CheckpointError(
             f"the engine at {folder} was made from weights {manifest.identity[:16]}, beside it lie {identity[:16]}: "
             "export it again"
         )
-    step = decision_of(folder / CHECKPOINT, manifest.shorten)
-    engine = runs.open(Opening(step, manifest.precision, manifest.sessions, folder, threads))
-    return EnginePolicy(engine, step)
+    return manifest
 
 
 def decision_of(checkpoint: Path, shorten: str = "") -> DecisionStep:

@@ -12,9 +12,9 @@ from typing import Any
 import mobile_vla
 from mobile_vla import __version__
 from mobile_vla.checkpoint import load
-from mobile_vla.checkpoint.manifest import read_manifest
+from mobile_vla.checkpoint.manifest import CHECKPOINT, read_manifest
 from mobile_vla.core.provenance import git_commit, machine
-from mobile_vla.engine.folder import CHECKPOINT, is_engine, read_engine
+from mobile_vla.engine.folder import is_engine, read_engine
 from mobile_vla.language import Grammar
 from mobile_vla.sim.world import World
 

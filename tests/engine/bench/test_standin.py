@@ -13,7 +13,7 @@ from torch import nn
 
 from engine.little import little
 from engine.small import checkpoint, network
-from mobile_vla.checkpoint.manifest import read_manifest
+from mobile_vla.checkpoint.manifest import CHECKPOINT, ENGINE, read_manifest
 from mobile_vla.core import CheckpointError
 from mobile_vla.engine.backends import backend
 from mobile_vla.engine.backends.base import Decided, Engine, Opening
@@ -21,7 +21,7 @@ from mobile_vla.engine.bench import standin
 from mobile_vla.engine.bench.measure import BenchConfig, Target, bench, subjects
 from mobile_vla.engine.bench.subject import Choice
 from mobile_vla.engine.bench.way import WORDS, patterns
-from mobile_vla.engine.folder import CHECKPOINT, ENGINE, count_parameters, make_engine, open_engine, read_engine
+from mobile_vla.engine.folder import count_parameters, make_engine, open_engine, read_engine
 from mobile_vla.engine.policy import EnginePolicy
 from mobile_vla.policy.step import step_of
 from mobile_vla.policy.weights import SHIPPED, load_network

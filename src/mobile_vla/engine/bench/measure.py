@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from mobile_vla import __version__
-from mobile_vla.checkpoint.manifest import read_manifest
+from mobile_vla.checkpoint.manifest import CHECKPOINT, read_manifest
 from mobile_vla.core import ZERO_TWIST, ConfigError, Frame, Instruction, Observation, Policy
 from mobile_vla.core.provenance import git_commit, machine
 from mobile_vla.engine.agreement import Agreement, agreement, answers, stepped
@@ -29,7 +29,7 @@ from mobile_vla.engine.bench.roofline import Device, Floor, floor_s, measure
 from mobile_vla.engine.bench.subject import EAGER, EAGER_ON_GPU, ITSELF, Choice, Subject, footprint, open_subject
 from mobile_vla.engine.bench.timing import Taken, interleave, latency
 from mobile_vla.engine.bench.way import ENGINE, WHOLE, WORDS, Pictures, Way, pictures
-from mobile_vla.engine.folder import CHECKPOINT, decision_of, is_engine, make_engine, read_engine
+from mobile_vla.engine.folder import decision_of, is_engine, make_engine, read_engine, require_sound
 from mobile_vla.engine.policy import EnginePolicy
 from mobile_vla.policy.kinds import kind_of
 from mobile_vla.policy.preprocess import fit
@@ -108,7 +108,7 @@ def subjects(
     assert target.folder is not None
     checkpoint, ready, to_make = target.folder, [], list(choice.wanted)
     if is_engine(target.folder):
-        manifest = read_engine(target.folder)
+        manifest = require_sound(target.folder)
         if manifest.sessions < config.batch:
             raise ConfigError(
                 f"the engine at {target.folder} decides for {manifest.sessions} robots at once, not for "

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from mobile_vla import __version__
 from mobile_vla.checkpoint.atomic import PARTIAL, write_bytes
-from mobile_vla.checkpoint.manifest import read_manifest
+from mobile_vla.checkpoint.manifest import CHECKPOINT, read_manifest
 from mobile_vla.core import CheckpointError, ConfigError
 from mobile_vla.core.provenance import git_commit
 from mobile_vla.engine.fingerprint import INSTRUCTIONS
-from mobile_vla.engine.folder import CHECKPOINT, bring_checkpoint, count_parameters, exchange, require_room
+from mobile_vla.engine.folder import bring_checkpoint, count_parameters, exchange, require_checkpoint, require_room
 from mobile_vla.engine.jetson.build_engine.check import INPUT, OUTPUT, WHICH
 from mobile_vla.engine.jetson.build_engine.finish import DRAFT, record
 from mobile_vla.engine.jetson.graph import batches, write_typed_graph
@@ -52,12 +52,9 @@ def prepare_for_jetson(
     ConfigError for an unknown precision, for no frames, for ``sessions`` below 1, and where ``out`` holds anything but
     such a folder; errors of ``load_network``.
     """
-    if precision not in PRECISIONS:
-        raise ConfigError(f"TensorRT is given no precision {precision!r}: choose among {', '.join(PRECISIONS)}")
+    require_possible(checkpoint, out, precision)
     if sessions < 1 or not frames:
         raise ConfigError("an engine needs at least one session, and at least one frame to be checked on")
-    if not is_prepared(out):
-        require_room(out)
     partial = out.with_name(f".{out.name}{PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -92,6 +89,15 @@ def prepare_for_jetson(
         raise CheckpointError(f"the folder cannot be written to {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def require_possible(checkpoint: Path, out: Path, precision: str) -> None:
+    """The ConfigErrors of ``prepare_for_jetson`` that can be told before anything is done."""
+    if precision not in PRECISIONS:
+        raise ConfigError(f"TensorRT is given no precision {precision!r}: choose among {', '.join(PRECISIONS)}")
+    require_checkpoint(checkpoint)
+    if not is_prepared(out):
+        require_room(out)
 
 
 def is_prepared(folder: Path) -> bool:
