@@ -73,6 +73,7 @@ class Bench:
         times = ("--times", self.options.times)
         self.run(sys.executable, "-m", "mobile_vla", "bench", *options, *times, "--out", out)
         found: dict[str, Any] = json.loads((out / "bench.json").read_text())
+        found["about"]["policy"] = Path(found["about"]["policy"]).name  # where it lies is nobody's affair
         return found
 
     def exported(self) -> Path:
@@ -106,7 +107,9 @@ class Bench:
         said = self.run(
             sys.executable, "-m", "mobile_vla", "export", "--for", "cpu", "--out", folder, *episodes, "--json"
         )
-        return json.loads(said)
+        found: dict[str, Any] = json.loads(said)
+        del found["out"]
+        return found
 
     def preprocess(self) -> Any:
         file = self.scratch / "preprocess.json"

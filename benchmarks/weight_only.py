@@ -1,8 +1,8 @@
 """What weights of 8 or 4 bits (torchao) do for a decoder of full size on this CPU, beside fp32 and bf16: time, bytes,
 difference. Random weights; the widths of Kosmos-2's text decoder.
 
-    python -m venv --system-site-packages /tmp/ao && /tmp/ao/bin/pip install --no-deps torchao==0.18.0
-    /tmp/ao/bin/python benchmarks/weight_only.py
+    python -m venv --system-site-packages ao && ao/bin/pip install --no-deps torchao==0.18.0
+    ao/bin/python benchmarks/weight_only.py
 
 torchao is no dependency of this package: wherever it is installed, importing transformers loads it too, and it then
 prints to stderr.
