@@ -4,6 +4,7 @@ Nothing here depends on Python's values: all shapes are static, and a policy's o
 """
 
 import math
+from abc import ABC, abstractmethod
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -43,7 +44,7 @@ class Decision(NamedTuple):
     history: Tensor
 
 
-class DecisionStep(nn.Module):
+class DecisionStep(nn.Module, ABC):
     """What every kind of policy offers to engines. ``size``: (rows, columns) of the pixels; sessions come first.
 
     ``forward`` takes the fields of ``Inputs`` and gives those of a ``Decision`` as a plain tuple.
@@ -52,13 +53,13 @@ class DecisionStep(nn.Module):
     contract: ActionContract
     size: tuple[int, int]
 
+    @abstractmethod
     def read(self, text: str) -> tuple[Tensor, ...]:
         """The words of one session, in static shapes (1, ...). InstructionError for a text that does not fit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start(self) -> Tensor:
         """The history of one session before its first frame, (1, ...)."""
-        raise NotImplementedError
 
     def example(self, sessions: int = 1) -> Inputs:
         """Inputs of the shapes and types that ``forward`` takes, all sessions told to stop."""
